@@ -1,0 +1,158 @@
+//! What one measurement of one volume says.
+
+use serde::{Deserialize, Serialize};
+
+/// How far a measured size can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Completeness {
+    /// Every entry was seen: the figures are exact as of the walk.
+    Complete,
+    /// Some entries could not be read: the figures are a lower bound.
+    Partial,
+    /// Nothing is known: there are no figures, and a reason says why.
+    Unknown,
+}
+
+impl Completeness {
+    /// The name stored in the database and shown to users.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "Complete",
+            Self::Partial => "Partial",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// Where the figures of a result come from; figures of different methods are never mixed in one series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Method {
+    /// Our own walk over every entry.
+    Walk,
+    /// `statvfs` of a volume that is a whole file system.
+    Statvfs,
+}
+
+impl Method {
+    /// The name stored in the database and shown to users.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Walk => "Walk",
+            Self::Statvfs => "Statvfs",
+        }
+    }
+}
+
+/// Why a volume has no figures, or only partial ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum VolumeReason {
+    /// The volume's driver is not `local`: its data need not be on this node.
+    DriverNotLocal,
+    /// The volume is a network file system (`nfs`, `cifs`, …), which is never walked.
+    NetworkFilesystem,
+    /// The volume is a mount of its own (`device=`) that no container has mounted now.
+    NotMounted,
+    /// The engine's data root is not the directory mounted into the agent.
+    DataRootMismatch,
+    /// The volume disappeared while it was being measured.
+    Vanished,
+    /// The volume's deadline passed before the walk ended.
+    VolumeTimeout,
+    /// An earlier walk of the same device is stuck in the kernel.
+    DeviceHung,
+    /// The volume's root directory could not be opened or read.
+    Unreadable,
+    /// Some entries below the root could not be read.
+    ReadErrors,
+    /// PostgreSQL refused this one row; its figures are lost.
+    Unstorable,
+}
+
+impl VolumeReason {
+    /// The name stored in the database and shown to users.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DriverNotLocal => "DriverNotLocal",
+            Self::NetworkFilesystem => "NetworkFilesystem",
+            Self::NotMounted => "NotMounted",
+            Self::DataRootMismatch => "DataRootMismatch",
+            Self::Vanished => "Vanished",
+            Self::VolumeTimeout => "VolumeTimeout",
+            Self::DeviceHung => "DeviceHung",
+            Self::Unreadable => "Unreadable",
+            Self::ReadErrors => "ReadErrors",
+            Self::Unstorable => "Unstorable",
+        }
+    }
+}
+
+/// How many entries failed in one way, e.g. 3 × `PermissionDenied`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorCount {
+    /// CamelCase name of the failure.
+    pub kind: String,
+    /// Entries that failed so.
+    pub count: u64,
+}
+
+/// The figures of a measured volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Disk space in bytes: `st_blocks × 512` of every inode once, directories and the root among them (POSIX `st_blocks`, 512-byte units on Linux).
+    pub allocated_bytes: u64,
+    /// Sum of `st_size` over regular files in bytes, each inode once.
+    pub apparent_bytes: u64,
+    /// Non-directory inodes, each once.
+    pub files: u64,
+    /// Directories, the root included.
+    pub directories: u64,
+}
+
+/// The outcome of measuring one volume, final for its run.
+///
+/// Invariant: `figures` is absent exactly when `completeness` is [`Completeness::Unknown`]; use [`Self::unknown`] to build those.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeResult {
+    /// Docker's name of the volume, escaped for storage.
+    pub volume: String,
+    /// How far `figures` can be trusted.
+    pub completeness: Completeness,
+    /// Absent unless [`Completeness::Complete`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<VolumeReason>,
+    /// Absent when nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// Absent when nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Figures>,
+    /// Failures by kind, empty when none.
+    #[serde(default)]
+    pub errors: Vec<ErrorCount>,
+    /// Mounts found inside the volume and not entered, relative to its root, escaped; at most 100.
+    #[serde(default)]
+    pub skipped_mounts: Vec<String>,
+    /// How long measuring took, in milliseconds.
+    pub duration_ms: u64,
+    /// How long before this report the measurement ended, in milliseconds of the agent's monotonic clock:
+    /// the database subtracts it from its own time, so no node's wall clock is trusted.
+    #[serde(default)]
+    pub age_ms: u64,
+}
+
+impl VolumeResult {
+    /// A result without figures.
+    pub fn unknown(volume: impl Into<String>, reason: VolumeReason) -> Self {
+        Self {
+            volume: volume.into(),
+            completeness: Completeness::Unknown,
+            reason: Some(reason),
+            method: None,
+            figures: None,
+            errors: Vec::new(),
+            skipped_mounts: Vec::new(),
+            duration_ms: 0,
+            age_ms: 0,
+        }
+    }
+}

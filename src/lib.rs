@@ -1,0 +1,8 @@
+//! VolumeViz: sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
+//!
+//! One binary with a role a subcommand. `controller` reconciles `VolumeScan` objects and dispatches jobs, `agent` runs on every node and
+//! measures, `maintain` owns the database's schema; `scan` measures one machine without any of these. `ARCHITECTURE.md` tells how they
+//! work together; dependencies point `domain` ← `crd` ← `controller` and `domain` ← `store` ← `controller`, `agent`, and a test keeps
+//! them so.
+
+pub mod domain;

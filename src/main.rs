@@ -1,0 +1,2 @@
+//! The `volumeviz` executable.
+fn main() {}
