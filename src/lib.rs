@@ -5,4 +5,5 @@
 //! work together; dependencies point `domain` ← `crd` ← `controller` and `domain` ← `store` ← `controller`, `agent`, and a test keeps
 //! them so.
 
+pub mod crd;
 pub mod domain;

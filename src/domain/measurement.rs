@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// How far a measured size can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum Completeness {
     /// Every entry was seen: the figures are exact as of the walk.
     Complete,

@@ -1,0 +1,156 @@
+//! Names of condition types and of their reasons, and the one way to build a condition.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// The object does what its spec asks for (one-shot: it is done).
+pub const READY: &str = "Ready";
+/// Work is under way (kstatus: present only when true).
+pub const RECONCILING: &str = "Reconciling";
+/// Nothing more will happen without a change of the spec (kstatus: present only when true).
+pub const STALLED: &str = "Stalled";
+/// A one-shot scan has ended with figures.
+pub const COMPLETE: &str = "Complete";
+/// A one-shot scan has ended without figures.
+pub const FAILED: &str = "Failed";
+/// How the last finished run ended; changes only when a run ends.
+pub const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
+/// The controller can use the database.
+pub const DATABASE_READY: &str = "DatabaseReady";
+/// Every selected node has a ready agent.
+pub const AGENTS_READY: &str = "AgentsReady";
+
+/// Reasons of conditions that are not the name of a run's or a job's reason.
+pub mod reason {
+    /// The controller has not looked at the object yet.
+    pub const PENDING: &str = "Pending";
+    /// A run is under way.
+    pub const RUN_ACTIVE: &str = "RunActive";
+    /// A run is about to start.
+    pub const RUN_PENDING: &str = "RunPending";
+    /// The database cannot be used; the condition `DatabaseReady` says why.
+    pub const DATABASE_NOT_READY: &str = "DatabaseNotReady";
+    /// No selected node has a ready agent; the condition `AgentsReady` says why.
+    pub const AGENTS_NOT_READY: &str = "AgentsNotReady";
+    /// A selector in the spec cannot be used.
+    pub const INVALID_SELECTOR: &str = "InvalidSelector";
+    /// The object does not fit its schema (it was stored under an older one).
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The database answers and its schema fits.
+    pub const CONNECTED: &str = "Connected";
+    /// Every selected node has a ready agent.
+    pub const ALL_AGENTS_READY: &str = "AllAgentsReady";
+    /// Some selected nodes have no ready agent.
+    pub const SOME_AGENTS_NOT_READY: &str = "SomeAgentsNotReady";
+    /// Pod Security refuses the agents' pods.
+    pub const PODS_FORBIDDEN: &str = "PodsForbidden";
+    /// No node is selected.
+    pub const NO_MATCHING_NODES: &str = "NoMatchingNodes";
+}
+
+/// What a condition says, without its bookkeeping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// One of this module's types.
+    pub type_: &'static str,
+    /// True, False or Unknown.
+    pub status: Truth,
+    /// CamelCase.
+    pub reason: String,
+    /// For people; at most [`MAX_MESSAGE_CHARS`].
+    pub message: String,
+}
+
+/// The three states of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// `True`
+    True,
+    /// `False`
+    False,
+    /// `Unknown`
+    Unknown,
+}
+
+impl Truth {
+    /// The text in a condition's `status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
+}
+
+/// The longest message of a condition, in characters.
+pub const MAX_MESSAGE_CHARS: usize = 256;
+
+/// Turns statements into conditions; `lastTransitionTime` moves only when `status` flips, as `metav1.Condition` demands.
+pub fn build(
+    statements: Vec<Statement>,
+    previous: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    statements
+        .into_iter()
+        .map(|Statement { type_, status, reason, message }| {
+            let unchanged = previous.iter().find(|old| old.type_ == type_ && old.status == status.as_str());
+            Condition {
+                type_: type_.to_owned(),
+                status: status.as_str().to_owned(),
+                reason,
+                message: shorten(&message, MAX_MESSAGE_CHARS),
+                observed_generation: generation,
+                last_transition_time: unchanged
+                    .map_or_else(|| Time(to_seconds(now)), |old| old.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}
+
+/// Kubernetes keeps times in whole seconds: a status with more would differ from its own copy read back.
+pub fn to_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Cuts a text to `max` characters, marking the cut.
+pub fn shorten(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(status: Truth) -> Statement {
+        Statement { type_: READY, status, reason: "Because".to_owned(), message: String::new() }
+    }
+
+    #[test]
+    fn transition_time_moves_only_when_status_flips() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let first = build(vec![ready(Truth::False)], &[], Some(1), at(100));
+        let same = build(vec![ready(Truth::False)], &first, Some(2), at(200));
+        assert_eq!(same[0].last_transition_time.0, at(100));
+        assert_eq!(same[0].observed_generation, Some(2));
+        let flipped = build(vec![ready(Truth::True)], &same, Some(2), at(300));
+        assert_eq!(flipped[0].last_transition_time.0, at(300));
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        assert_eq!(shorten("ääää", 3), "ää…");
+        assert_eq!(shorten("äää", 3), "äää");
+    }
+}

@@ -1,0 +1,76 @@
+//! The custom resources of `volumeviz.io/v1alpha1` as Rust types; their CRDs are generated from here into `crds/` and the chart.
+//!
+//! Nothing here talks to a cluster. Bounds and rules stand beside the fields they are about, so that the API server refuses what the
+//! controller could not use.
+
+pub mod conditions;
+mod volume_scan;
+mod volume_scan_status;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps,
+};
+use kube::CustomResourceExt;
+
+pub use volume_scan::{Measurement, VolumeScan, VolumeScanSpec};
+pub use volume_scan_status::{
+    ActiveRun, Agents, Database, Display, FailedNode, FinishedRun, State, TopVolume, Totals, VolumeCounts,
+    VolumeScanStatus,
+};
+
+/// A generated CRD and the name of its file in `crds/`.
+#[derive(Debug)]
+pub struct Manifest {
+    /// File name, e.g. `volumescans.volumeviz.io.yaml`.
+    pub file_name: String,
+    /// The whole manifest.
+    pub yaml: String,
+}
+
+/// Every CRD of this version.
+pub fn manifests() -> Result<Vec<Manifest>, serde_yaml::Error> {
+    [with_pending_status(VolumeScan::crd())]
+        .into_iter()
+        .map(|crd| {
+            let name = crd.metadata.name.clone().unwrap_or_default();
+            Ok(Manifest { file_name: format!("{name}.yaml"), yaml: serde_yaml::to_string(&crd)? })
+        })
+        .collect()
+}
+
+/// Gives a fresh object the condition `Ready=Unknown`, so that no client takes "no conditions" for ready before the controller has seen it.
+fn with_pending_status(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let default = serde_json::json!({"conditions": [{
+        "type": conditions::READY,
+        "status": "Unknown",
+        "reason": conditions::reason::PENDING,
+        "message": "waiting for the controller",
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }]});
+    for version in &mut crd.spec.versions {
+        if let Some(status) = version.schema.as_mut().and_then(status_schema) {
+            status.default = Some(JSON(default.clone()));
+        }
+    }
+    crd
+}
+
+fn status_schema(
+    validation: &mut k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceValidation,
+) -> Option<&mut JSONSchemaProps> {
+    validation.open_api_v3_schema.as_mut()?.properties.as_mut()?.get_mut("status")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_object_is_ready_unknown() {
+        let crd = with_pending_status(VolumeScan::crd());
+        let mut schema = crd.spec.versions[0].schema.clone().unwrap();
+        let default = status_schema(&mut schema).unwrap().default.clone().unwrap().0;
+        assert_eq!(default["conditions"][0]["type"], "Ready");
+        assert_eq!(default["conditions"][0]["status"], "Unknown");
+    }
+}
