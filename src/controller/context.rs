@@ -1,0 +1,98 @@
+//! What every pass of every reconciler shares.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::dispatch::Dispatcher;
+use super::fleet::Fleet;
+use super::health::DatabaseHealth;
+use super::metrics::Metrics;
+use super::report::Reporter;
+use crate::store::Store;
+
+/// Owner of the status fields in server-side apply.
+pub const FIELD_MANAGER: &str = "volumeviz-controller";
+
+/// What every pass shares.
+pub struct Context {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// The database.
+    pub store: Store,
+    /// Offers tickets to agents.
+    pub dispatcher: Dispatcher,
+    /// Logs, Events.
+    pub reporter: Reporter,
+    /// Counters.
+    pub metrics: Metrics,
+    health: watch::Receiver<DatabaseHealth>,
+    fleet: watch::Receiver<Option<Arc<Fleet>>>,
+    written: Mutex<HashMap<String, Instant>>,
+}
+
+/// The parts of a [`Context`] that other tasks feed.
+pub struct Feeds {
+    /// From the health task.
+    pub health: watch::Receiver<DatabaseHealth>,
+    /// From the fleet's watches.
+    pub fleet: watch::Receiver<Option<Arc<Fleet>>>,
+}
+
+impl Context {
+    /// Puts the parts together.
+    pub fn new(
+        client: Client,
+        store: Store,
+        dispatcher: Dispatcher,
+        reporter: Reporter,
+        metrics: Metrics,
+        feeds: Feeds,
+    ) -> Self {
+        let Feeds { health, fleet } = feeds;
+        Self { client, store, dispatcher, reporter, metrics, health, fleet, written: Mutex::default() }
+    }
+
+    /// The database as the health task last saw it.
+    pub fn health(&self) -> DatabaseHealth {
+        self.health.borrow().clone().as_of_now()
+    }
+
+    /// Where changes of the database's health come from.
+    pub fn health_changes(&self) -> watch::Receiver<DatabaseHealth> {
+        self.health.clone()
+    }
+
+    /// Where changes of the fleet come from.
+    pub fn fleet_changes(&self) -> watch::Receiver<Option<Arc<Fleet>>> {
+        self.fleet.clone()
+    }
+
+    /// The fleet; reconcilers start only once it is known.
+    pub fn fleet(&self) -> Arc<Fleet> {
+        self.fleet.borrow().clone().unwrap_or_default()
+    }
+
+    /// Whether the status of the object with this uid was written less than `period` ago.
+    pub fn written_within(&self, uid: &str, period: Duration) -> bool {
+        self.written().get(uid).is_some_and(|at| at.elapsed() < period)
+    }
+
+    /// Remembers a written status.
+    pub fn wrote(&self, uid: String, at: Instant) {
+        self.written().insert(uid, at);
+    }
+
+    /// Forgets objects that are gone.
+    pub fn retain(&self, uids: &[String]) {
+        self.written().retain(|uid, _| uids.contains(uid));
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

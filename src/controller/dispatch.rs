@@ -1,0 +1,278 @@
+//! Offers tickets to agents: `POST /v1/jobs`.
+//!
+//! What is remembered here is only how often and how long each ticket was offered in vain; the truth about a job is its row. A new
+//! leader starts this memory anew, so a node gets at most one more [`UNCLAIMED_FOR`]; the run's deadline bounds it all.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::domain::dispatch::{Answer, Offer, PATH, Refusal};
+use crate::domain::run::JobReason;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// An agent claims before it answers, and its claim is bounded by 3 s.
+const POST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a ticket is offered in vain before its node is skipped.
+pub const UNCLAIMED_FOR: Duration = Duration::from_secs(120);
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
+
+/// The offers of every active run.
+#[derive(Debug, Clone)]
+pub struct Dispatcher {
+    client: reqwest::Client,
+    agent_port: u16,
+    runs: Arc<Mutex<HashMap<i64, HashMap<Uuid, Delivery>>>>,
+}
+
+/// What is known of offering one ticket.
+#[derive(Debug, Clone)]
+struct Delivery {
+    first_turn: Instant,
+    next_turn: Instant,
+    in_flight: bool,
+    failures: u32,
+    problem: Option<Problem>,
+}
+
+/// Why a ticket was not claimed at its last turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The reason shown when the node is skipped for it.
+    pub reason: JobReason,
+    /// For people.
+    pub message: String,
+}
+
+/// How offering one ticket stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// A post is under way: it holds one of the run's slots.
+    pub in_flight: bool,
+    /// The next turn is not yet due.
+    pub backing_off: bool,
+    /// Offered in vain for [`UNCLAIMED_FOR`].
+    pub overdue: bool,
+    /// Turns so far that failed; fewer go first.
+    pub failures: u32,
+    /// Why the last turn failed.
+    pub problem: Option<Problem>,
+}
+
+/// The HTTP client could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to set up the HTTP client for agents: {0}")]
+pub struct SetupError(#[from] reqwest::Error);
+
+impl Dispatcher {
+    /// A dispatcher that finds agents at their pod's address and this port.
+    pub fn new(agent_port: u16) -> Result<Self, SetupError> {
+        // Agents are pods: no proxy of the environment leads to them, and they redirect nowhere.
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(POST_TIMEOUT)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { client, agent_port, runs: Arc::default() })
+    }
+
+    /// How offering each ticket of a run stands.
+    pub fn standing(&self, run: i64) -> HashMap<Uuid, Standing> {
+        let now = Instant::now();
+        self.with(|runs| {
+            let deliveries = runs.get(&run).into_iter().flatten();
+            deliveries.map(|(ticket, delivery)| (*ticket, delivery.standing(now))).collect()
+        })
+    }
+
+    /// Offers a ticket to the agent at `address`; answers come back through [`Self::standing`] and the job's row.
+    pub fn offer(&self, run: i64, offer: Offer, address: IpAddr) {
+        self.update(run, offer.ticket, |delivery| delivery.in_flight = true);
+        let dispatcher = self.clone();
+        // Bounded by POST_TIMEOUT; what comes of it is in `runs`.
+        tokio::spawn(async move {
+            let ticket = offer.ticket;
+            let outcome = dispatcher.post(&offer, address).await;
+            if let Err(failure) = &outcome {
+                tracing::debug!(
+                    job.id = offer.job,
+                    node.name = offer.node_name,
+                    "offer not taken: {}",
+                    failure.problem.message
+                );
+            }
+            dispatcher.update(run, ticket, |delivery| delivery.settle(outcome));
+        });
+    }
+
+    /// Counts a turn for which there is no agent to ask.
+    pub fn miss(&self, run: i64, ticket: Uuid, problem: Problem) {
+        let failure = Failure { problem, agent_is_well: false };
+        self.update(run, ticket, |delivery| delivery.settle(Err(failure)));
+    }
+
+    /// Forgets all but these tickets of a run; with none, the run.
+    pub fn retain(&self, run: i64, open: &[Uuid]) {
+        self.with(|runs| {
+            if let Some(deliveries) = runs.get_mut(&run) {
+                deliveries.retain(|ticket, _| open.contains(ticket));
+            }
+            runs.retain(|_, deliveries| !deliveries.is_empty());
+        });
+    }
+
+    fn update(&self, run: i64, ticket: Uuid, change: impl FnOnce(&mut Delivery)) {
+        self.with(|runs| change(runs.entry(run).or_default().entry(ticket).or_insert_with(Delivery::new)));
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<i64, HashMap<Uuid, Delivery>>) -> T) -> T {
+        act(&mut self.runs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn post(&self, offer: &Offer, address: IpAddr) -> Result<(), Failure> {
+        let url = format!("http://{}{PATH}", SocketAddr::new(address, self.agent_port));
+        let response = self.client.post(url).json(offer).send().await.map_err(|error| {
+            // reqwest's own message ends at the URL; the cause says whether it was refused, unreachable or late.
+            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), deepest);
+            Failure::of(JobReason::AgentUnreachable, format!("the agent at {address} does not answer: {cause}"))
+        })?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(());
+        }
+        let answer = response.json::<Answer>().await.ok();
+        Err(Failure::from_answer(status, answer))
+    }
+}
+
+fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// A turn that did not end in a claim.
+#[derive(Debug)]
+struct Failure {
+    problem: Problem,
+    /// The agent answers and works: waiting for it is bounded by the run's deadline only.
+    agent_is_well: bool,
+}
+
+impl Failure {
+    fn of(reason: JobReason, message: String) -> Self {
+        Self { problem: Problem { reason, message }, agent_is_well: false }
+    }
+
+    fn from_answer(status: StatusCode, answer: Option<Answer>) -> Self {
+        let (name, message) = answer.map_or_else(
+            || (String::new(), format!("the agent answered {status} without saying why")),
+            |answer| (answer.reason, answer.message),
+        );
+        let reason = match status {
+            StatusCode::TOO_MANY_REQUESTS => JobReason::AgentBusy,
+            StatusCode::SERVICE_UNAVAILABLE if name == Refusal::DatabaseUnreachable.as_str() => {
+                JobReason::AgentCannotReachDatabase
+            }
+            StatusCode::SERVICE_UNAVAILABLE if name == Refusal::SchemaMismatch.as_str() => JobReason::SchemaMismatch,
+            _ => JobReason::AgentUnreachable,
+        };
+        Self { problem: Problem { reason, message }, agent_is_well: reason == JobReason::AgentBusy }
+    }
+}
+
+impl Delivery {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { first_turn: now, next_turn: now, in_flight: false, failures: 0, problem: None }
+    }
+
+    fn standing(&self, now: Instant) -> Standing {
+        Standing {
+            in_flight: self.in_flight,
+            backing_off: self.next_turn > now,
+            overdue: self.problem.is_some() && now.duration_since(self.first_turn) >= UNCLAIMED_FOR,
+            failures: self.failures,
+            problem: self.problem.clone(),
+        }
+    }
+
+    fn settle(&mut self, outcome: Result<(), Failure>) {
+        let now = Instant::now();
+        self.in_flight = false;
+        match outcome {
+            // Claimed; should the claim be lost again, the next turn comes no sooner than a lease can expire.
+            Ok(()) => self.next_turn = now + MAX_BACKOFF,
+            Err(Failure { problem, agent_is_well }) => {
+                if agent_is_well {
+                    self.first_turn = now;
+                }
+                let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(4)).min(MAX_BACKOFF);
+                self.next_turn = now + backoff.mul_f64(rand::random_range(0.75..=1.0));
+                self.failures = self.failures.saturating_add(1);
+                self.problem = Some(problem);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, reason: &str) -> Failure {
+        let answer = Answer { reason: reason.to_owned(), message: "why".to_owned() };
+        Failure::from_answer(StatusCode::from_u16(status).unwrap(), Some(answer))
+    }
+
+    #[test]
+    fn each_answer_has_its_reason() {
+        let cases = [
+            (429, "Busy", JobReason::AgentBusy),
+            (503, "DatabaseUnreachable", JobReason::AgentCannotReachDatabase),
+            (503, "SchemaMismatch", JobReason::SchemaMismatch),
+            (503, "Stopping", JobReason::AgentUnreachable),
+            (421, "WrongPod", JobReason::AgentUnreachable),
+        ];
+        for (status, reason, expected) in cases {
+            assert_eq!(answered(status, reason).problem.reason, expected, "{status} {reason}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_overdue_two_minutes_after_its_first_turn() {
+        let mut delivery = Delivery::new();
+        delivery.settle(Err(answered(503, "DatabaseUnreachable")));
+        tokio::time::advance(UNCLAIMED_FOR - Duration::from_secs(1)).await;
+        assert!(!delivery.standing(Instant::now()).overdue);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(delivery.standing(Instant::now()).overdue);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_agent_is_waited_for() {
+        let mut delivery = Delivery::new();
+        tokio::time::advance(UNCLAIMED_FOR * 2).await;
+        delivery.settle(Err(answered(429, "Busy")));
+        assert!(!delivery.standing(Instant::now()).overdue);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_turns_back_off_between_one_and_fifteen_seconds() {
+        let mut delivery = Delivery::new();
+        for _ in 0..40 {
+            delivery.settle(Err(answered(503, "DatabaseUnreachable")));
+            let wait = delivery.next_turn - Instant::now();
+            assert!(wait >= FIRST_BACKOFF.mul_f64(0.75) && wait <= MAX_BACKOFF, "{wait:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The controller: elects a leader, watches the cluster and the database, reconciles VolumeScans.
+//!
+//! It never touches Docker. Only the leader plans, dispatches and writes status; losing the lease ends the process, it never pauses.
+
+pub mod context;
+pub mod dispatch;
+pub mod fleet;
+pub mod health;
+pub mod leader;
+pub mod metrics;
+pub mod report;
+pub mod scan;
+pub mod sweep;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Config as ControllerConfig;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, ResourceExt};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::context::{Context, Feeds};
+use self::dispatch::Dispatcher;
+use self::fleet::{AgentPods, Fleet};
+use self::health::DatabaseHealth;
+use self::leader::Elector;
+use self::metrics::Metrics;
+use self::report::Reporter;
+use crate::config::database::DatabaseArgs;
+use crate::crd::VolumeScan;
+use crate::http::{self, Check};
+use crate::store::{self, Store};
+
+/// Passes at the same time; each needs a database connection for a moment.
+const CONCURRENT_PASSES: u16 = 8;
+const CLUSTER_UID_RETRY: Duration = Duration::from_secs(2);
+
+/// How the controller runs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Name of this pod.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: String,
+    /// Namespace of this installation.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Name of the Lease that the replicas compete for.
+    #[arg(long, env = "VOLUMEVIZ_LEASE_NAME", default_value = "volumeviz-controller", value_name = "NAME")]
+    pub lease_name: String,
+    /// Name of the agents' DaemonSet.
+    #[arg(long, env = "VOLUMEVIZ_AGENT_DAEMONSET", default_value = "volumeviz-agent", value_name = "NAME")]
+    pub agent_daemonset: String,
+    /// Label selector of the agents' pods.
+    #[arg(
+        long,
+        env = "VOLUMEVIZ_AGENT_SELECTOR",
+        default_value = "app.kubernetes.io/component=agent",
+        value_name = "SELECTOR"
+    )]
+    pub agent_selector: String,
+    /// Port on which agents take tickets.
+    #[arg(long, env = "VOLUMEVIZ_AGENT_PORT", default_value_t = 8081, value_name = "PORT")]
+    pub agent_port: u16,
+    /// The database, in the name of the controller's role.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+/// The controller ended for a reason of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No way to the Kubernetes API is configured.
+    #[error("failed to set up the Kubernetes client: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// The database's settings cannot be used.
+    #[error(transparent)]
+    Database(#[from] store::Error),
+    /// The HTTP client for agents could not be made.
+    #[error(transparent)]
+    Dispatcher(#[from] dispatch::SetupError),
+    /// The endpoints could not be served.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// Another process leads.
+    #[error(transparent)]
+    Lost(#[from] leader::Lost),
+    /// A watch ended.
+    #[error(transparent)]
+    Watch(#[from] fleet::WatchEnded),
+    /// The reconciler ended although nobody stopped it.
+    #[error("the reconciler of volumescans ended")]
+    ReconcilerEnded,
+}
+
+/// Runs until `stop`, or until something it cannot do without ends.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
+    let Args { listen, pod_name, namespace, lease_name, agent_daemonset, agent_selector, agent_port, database } = args;
+    let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
+    let store = Store::connect_lazy(&database)?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    store.register_metrics(&mut registry);
+    let (health_sender, health) = watch::channel(DatabaseHealth::unknown(Timestamp::now()));
+    let (fleet_sender, fleet) = watch::channel(None);
+    let leading = Arc::new(AtomicBool::new(false));
+
+    let listener = http::listen(listen).await?;
+    let checks = checks(health.clone(), fleet.clone(), Arc::clone(&leading));
+    let serving = http::serve(listener, http::router(checks, Arc::new(registry)));
+
+    let elector = Elector::new(client.clone(), &namespace, &lease_name, format!("{pod_name}_{}", uuid::Uuid::new_v4()));
+    let agents = AgentPods { namespace, selector: agent_selector, daemonset: agent_daemonset };
+    let reporter = Reporter::new(client.clone(), &pod_name);
+    let dispatcher = Dispatcher::new(agent_port)?;
+    let feeds = Feeds { health, fleet };
+    let context = Context::new(client.clone(), store.clone(), dispatcher, reporter, metrics.clone(), feeds);
+    let watching = async {
+        let cluster_uid = cluster_uid(&client).await;
+        let probing = health::watch(store, cluster_uid, metrics.clone(), health_sender);
+        tokio::select! {
+            never = probing => match never {},
+            ended = fleet::watch(client.clone(), agents, fleet_sender) => ended.map_err(Error::from),
+        }
+    };
+    let leading = lead(elector, Arc::new(context), metrics.clone(), leading, stop.clone());
+    // Whatever ends first ends the process: no part is missed by a pod that still looks well.
+    tokio::select! {
+        served = serving => served.map_err(Error::from),
+        watched = watching => watched,
+        led = leading => led,
+    }
+}
+
+/// Waits for the lease, reconciles while it is kept, and gives it up on `stop` once the last pass is over.
+async fn lead(
+    mut elector: Elector,
+    context: Arc<Context>,
+    metrics: Metrics,
+    leading: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    tracing::info!("waiting for the lease");
+    if !elector.acquire(&stop).await {
+        return Ok(());
+    }
+    tracing::info!("leading");
+    leading.store(true, Ordering::Relaxed);
+    metrics.set_leading(true);
+    let passes_over = CancellationToken::new();
+    let reconciling = async {
+        let ended = reconcile_scans(Arc::clone(&context), stop.clone()).await;
+        passes_over.cancel();
+        // An end that nobody asked for must not look like an orderly one.
+        if stop.is_cancelled() { ended } else { Err(Error::ReconcilerEnded) }
+    };
+    tokio::select! {
+        (reconciled, kept) = async { tokio::join!(reconciling, elector.keep(&passes_over)) } => reconciled.and(kept.map_err(Error::from)),
+        never = sweep::run(Arc::clone(&context)) => match never {},
+    }
+}
+
+async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
+    let mut fleet = context.fleet_changes();
+    let known = fleet.wait_for(Option::is_some).map(|known| known.is_ok());
+    tokio::select! {
+        known = known => if !known { return Err(Error::ReconcilerEnded) },
+        () = stop.cancelled() => return Ok(()),
+    }
+    let scans: Api<VolumeScan> = Api::all(context.client.clone());
+    Controller::new(scans, watcher::Config::default())
+        .with_config(ControllerConfig::default().concurrency(CONCURRENT_PASSES))
+        .reconcile_all_on(health::changes(context.health_changes()))
+        .reconcile_all_on(fleet::changes(fleet))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(timed_pass, |scan, _, context| context.reporter.failed(&scan.name_any()), Arc::clone(&context))
+        .for_each(async |outcome| context.reporter.outcome(outcome))
+        .await;
+    Ok(())
+}
+
+async fn timed_pass(
+    scan: Arc<VolumeScan>,
+    context: Arc<Context>,
+) -> Result<kube::runtime::controller::Action, scan::Error> {
+    let started = Instant::now();
+    let outcome = scan::reconcile(scan, Arc::clone(&context)).await;
+    context.metrics.reconciled(started, outcome.as_ref().map_or_else(scan::Error::reason, |_| "Ok"));
+    outcome
+}
+
+/// The uid of kube-system names the cluster; without it nothing can be written to a database, so there is nothing else to do but ask again.
+async fn cluster_uid(client: &Client) -> String {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    loop {
+        match namespaces.get_metadata("kube-system").await {
+            Ok(system) if system.metadata.uid.is_some() => return system.metadata.uid.unwrap_or_default(),
+            Ok(_) => tracing::warn!("namespace kube-system has no uid, asking again"),
+            Err(error) => tracing::warn!("unable to read namespace kube-system, whose uid names the cluster: {error}"),
+        }
+        tokio::time::sleep(CLUSTER_UID_RETRY).await;
+    }
+}
+
+fn checks(
+    health: watch::Receiver<DatabaseHealth>,
+    fleet: watch::Receiver<Option<Arc<Fleet>>>,
+    leading: Arc<AtomicBool>,
+) -> http::Checks {
+    Arc::new(move || {
+        let database =
+            health.borrow().problem.as_ref().map(|problem| format!("{}: {}", problem.reason, problem.message));
+        let fleet = fleet.borrow().is_none().then(|| "nodes and agent pods are not listed yet".to_owned());
+        let standby = (!leading.load(Ordering::Relaxed)).then(|| "another replica leads".to_owned());
+        vec![
+            Check { name: "database", problem: database, required: false },
+            Check { name: "fleet", problem: fleet, required: false },
+            Check { name: "leader", problem: standby, required: false },
+        ]
+    })
+}

@@ -1,0 +1,95 @@
+//! The one place that turns what reconcilers did into logs, Events and metrics.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::controller::{Action, Error as ControllerError};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter as KubeReporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+
+use super::scan;
+use crate::crd::VolumeScan;
+
+const EVENT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Events carry at most 1 KiB of text.
+const MAX_NOTE_CHARS: usize = 512;
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
+
+/// How one pass of the VolumeScan reconciler ended.
+pub type Outcome = Result<(ObjectRef<VolumeScan>, Action), ControllerError<scan::Error, watcher::Error>>;
+
+/// Something worth an Event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Normal or Warning.
+    pub type_: EventType,
+    /// CamelCase.
+    pub reason: &'static str,
+    /// For people.
+    pub note: String,
+}
+
+/// Writes Events, and remembers how often each object failed in a row.
+pub struct Reporter {
+    recorder: Recorder,
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+impl Reporter {
+    /// Events are reported in the name of this pod.
+    pub fn new(client: Client, pod_name: &str) -> Self {
+        let reporter =
+            KubeReporter { controller: "volumeviz.io/controller".to_owned(), instance: Some(pod_name.to_owned()) };
+        Self { recorder: Recorder::new(client, reporter), failures: Mutex::default() }
+    }
+
+    /// Writes an Event. One that cannot be written is logged: what it tells is in the status as well.
+    pub async fn tell(&self, object: &ObjectReference, notice: Notice) {
+        let Notice { type_, reason, note } = notice;
+        let note = crate::crd::conditions::shorten(&note, MAX_NOTE_CHARS);
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        match tokio::time::timeout(EVENT_TIMEOUT, self.recorder.publish(&event, object)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(event.reason = reason, "unable to write an event: {error}"),
+            Err(_) => tracing::warn!(event.reason = reason, "unable to write an event within {EVENT_TIMEOUT:?}"),
+        }
+    }
+
+    /// When to try an object again whose pass just failed: 1 s, doubling to 15 s.
+    pub fn failed(&self, object: &str) -> Action {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(object.to_owned()).or_default();
+        let wait = FIRST_BACKOFF.saturating_mul(1 << (*count).min(4)).min(MAX_BACKOFF);
+        *count = count.saturating_add(1);
+        Action::requeue(wait)
+    }
+
+    /// Forgets the failures of an object that is well again.
+    pub fn recovered(&self, object: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    }
+
+    /// Logs one outcome of a reconciler's stream.
+    pub fn outcome(&self, outcome: Outcome) {
+        match outcome {
+            Ok((object, _)) => self.recovered(&object.name),
+            // The object was deleted while it was queued.
+            Err(ControllerError::ObjectNotFound(_)) => {}
+            Err(ControllerError::ReconcilerFailed(error, object)) => {
+                tracing::warn!(object.name = object.name, "{error}");
+            }
+            Err(error) => tracing::warn!("unable to watch volumescans, trying again: {error}"),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Carries out a plan. Every step is safe to repeat and safe with two leaders: unique keys and compare-and-set on the ticket.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use super::observe::{Observed, Runs};
+use super::plan::{Finish, Plan, Start, Step};
+use crate::controller::context::Context;
+use crate::crd::VolumeScan;
+use crate::domain::dispatch::Offer;
+use crate::domain::run::{JobState, conclude};
+use crate::store;
+use crate::store::runs::NewRun;
+
+const WRITE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What changed so much that the scan must be observed again before its status is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// A run was made, or ended.
+    pub runs_changed: bool,
+}
+
+/// A step failed; the steps before it hold, the others come again in the next pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The run could not be made.
+    #[error("failed to start run {key}: {source}")]
+    Start {
+        /// The run's key.
+        key: String,
+        /// Why.
+        source: store::Error,
+    },
+    /// A job could not be changed.
+    #[error("failed to {operation} of run {run}: {source}")]
+    Jobs {
+        /// What was tried.
+        operation: &'static str,
+        /// The run.
+        run: i64,
+        /// Why.
+        source: store::Error,
+    },
+    /// The run could not be ended.
+    #[error("failed to end run {run}: {source}")]
+    Finish {
+        /// The run.
+        run: i64,
+        /// Why.
+        source: store::Error,
+    },
+}
+
+/// Carries out every step.
+pub async fn apply(context: &Context, scan: &VolumeScan, observed: &Observed, plan: Plan) -> Result<Applied, Error> {
+    let Plan { invalid: _, start, steps, finish } = plan;
+    let mut applied = Applied::default();
+    if let Some(start) = start {
+        make_run(context, scan, start).await?;
+        applied.runs_changed = true;
+    }
+    if let Some(Runs { active: Some(active), .. }) = &observed.runs {
+        let open: Vec<_> = active.jobs.iter().map(|job| job.ticket).collect();
+        context.dispatcher.retain(active.run.id, &open);
+        take_steps(context, active.run.id, steps).await?;
+        if let Some(finish) = finish {
+            end_run(context, active.run.id, finish).await?;
+            context.dispatcher.retain(active.run.id, &[]);
+            applied.runs_changed = true;
+        }
+    }
+    Ok(applied)
+}
+
+async fn make_run(context: &Context, scan: &VolumeScan, Start { key, nodes }: Start) -> Result<(), Error> {
+    let key = key.to_string();
+    let run = NewRun {
+        scan_uid: scan.uid().unwrap_or_default(),
+        scan_name: scan.name_any(),
+        key: key.clone(),
+        work: scan.spec.work_order(),
+        nodes,
+    };
+    let planned = context
+        .store
+        .run("plan a run", WRITE_DEADLINE, async |conn| store::runs::plan(conn, &run).await)
+        .await
+        .map_err(|source| Error::Start { key, source })?;
+    if planned.inserted {
+        tracing::info!(
+            scan.name = run.scan_name,
+            run.id = planned.id,
+            run.key = run.key,
+            nodes = run.nodes.len(),
+            "run started"
+        );
+    }
+    Ok(())
+}
+
+async fn take_steps(context: &Context, run: i64, steps: Vec<Step>) -> Result<(), Error> {
+    let mut changes = Vec::new();
+    for step in steps {
+        match step {
+            Step::Offer { job, pod_uid, address } => {
+                let offer = Offer {
+                    v: 1,
+                    job: job.id,
+                    ticket: job.ticket,
+                    node_name: job.node,
+                    node_uid: job.node_uid,
+                    pod_uid,
+                };
+                context.dispatcher.offer(run, offer, address);
+            }
+            Step::Miss { ticket, problem } => context.dispatcher.miss(run, ticket, problem),
+            change @ (Step::Retire { .. } | Step::End { .. }) => changes.push(change),
+        }
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    context
+        .store
+        .run("change jobs", WRITE_DEADLINE, async |conn| {
+            for change in &changes {
+                change_job(conn, change).await?;
+            }
+            Ok(())
+        })
+        .await
+        .map_err(|source| Error::Jobs { operation: "change the jobs", run, source })
+}
+
+async fn change_job(conn: &mut sqlx::PgConnection, change: &Step) -> Result<(), store::Error> {
+    match change {
+        Step::Retire { job, ticket } => {
+            if store::jobs::re_ticket(conn, *job, *ticket).await? {
+                tracing::warn!(job.id = job, "the agent stopped renewing its lease: the job got a new ticket");
+            }
+        }
+        Step::End { job, ticket, state, problem } => {
+            let reason = problem.reason.as_str();
+            let ended = match state {
+                JobState::Skipped => store::jobs::skip(conn, *job, *ticket, reason, &problem.message).await?,
+                _ => store::jobs::fail(conn, *job, *ticket, reason, &problem.message).await?,
+            };
+            if ended {
+                tracing::warn!(job.id = job, reason, "job ended without a result: {}", problem.message);
+            }
+        }
+        Step::Offer { .. } | Step::Miss { .. } => {}
+    }
+    Ok(())
+}
+
+/// Ends what is open and judges by the counts of the same transaction: a job completed a moment ago still counts.
+async fn end_run(context: &Context, run: i64, finish: Finish) -> Result<(), Error> {
+    let deadline_passed = finish == Finish::Deadline;
+    let (result, reason, won) = context
+        .store
+        .transaction("end a run", WRITE_DEADLINE, async |conn| {
+            if deadline_passed {
+                store::jobs::end_open(conn, run).await?;
+            }
+            let progress = store::runs::progress(conn, run).await?;
+            let (result, reason) = conclude(progress.nodes, progress.without_docker, deadline_passed);
+            let won = store::runs::finish(conn, run, result, reason).await?;
+            Ok((result, reason, won))
+        })
+        .await
+        .map_err(|source| Error::Finish { run, source })?;
+    if won {
+        tracing::info!(run.id = run, result = result.as_str(), reason, "run ended");
+        context.metrics.run_ended(result);
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The conditions that follow from what was observed.
+//!
+//! | situation | Ready | Reconciling | Stalled |
+//! |---|---|---|---|
+//! | invalid spec | False | – | True |
+//! | database away, or every agent while there is work | False | True | – |
+//! | run under way, or about to start | False `RunActive`, `RunPending` | True | – |
+//! | ended with figures (the reason tells Succeeded from Partial) | True | – | – |
+//! | ended without figures | False | – | True |
+
+use super::observe::{Observed, Runs};
+use super::plan::Invalid;
+use crate::crd::conditions::{self as kind, Statement, Truth, reason};
+use crate::crd::{Agents, FinishedRun, VolumeScan, VolumeScanStatus};
+use crate::domain::run::RunResult;
+
+/// How one scan stands, in the order in which it matters.
+enum Situation<'a> {
+    Invalid(&'a Invalid),
+    DatabaseAway { message: &'a str },
+    AgentsAway,
+    Active,
+    Starting,
+    Ended(&'a FinishedRun),
+}
+
+/// Every condition of the scan. `status` is the next status but for its conditions.
+pub(super) fn statements(
+    scan: &VolumeScan,
+    observed: &Observed,
+    invalid: Option<&Invalid>,
+    status: &VolumeScanStatus,
+) -> Vec<Statement> {
+    let situation = situation(scan, observed, invalid, status);
+    let mut statements = progress(&situation);
+    statements.extend(outcome(status));
+    statements.push(database_ready(observed));
+    statements.push(agents_ready(scan, observed, status.agents));
+    statements
+}
+
+fn situation<'a>(
+    scan: &VolumeScan,
+    observed: &'a Observed,
+    invalid: Option<&'a Invalid>,
+    status: &'a VolumeScanStatus,
+) -> Situation<'a> {
+    if let Some(invalid) = invalid {
+        return Situation::Invalid(invalid);
+    }
+    if let Some(problem) = &observed.database.problem {
+        return Situation::DatabaseAway { message: &problem.message };
+    }
+    let handled = matches!(observed.runs, Some(Runs { wanted: Some(_), active: None, .. }));
+    match &status.last_run {
+        Some(run) if handled => Situation::Ended(run),
+        _ if all_agents_away(scan, observed) => Situation::AgentsAway,
+        _ if status.active_run.is_some() => Situation::Active,
+        _ => Situation::Starting,
+    }
+}
+
+fn all_agents_away(scan: &VolumeScan, observed: &Observed) -> bool {
+    let mut nodes = observed.fleet.select(scan.spec.node_selector.as_ref()).peekable();
+    nodes.peek().is_some() && nodes.all(|(_, node)| node.agent.as_ref().is_none_or(|agent| !agent.ready))
+}
+
+fn progress(situation: &Situation<'_>) -> Vec<Statement> {
+    let say = |type_, status: bool, reason: &str, message: &str| Statement {
+        type_,
+        status: status.into(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    };
+    let pair = |type_, reason: &str, message: &str| {
+        vec![say(kind::READY, false, reason, message), say(type_, true, reason, message)]
+    };
+    match situation {
+        Situation::Invalid(invalid) => pair(kind::STALLED, invalid.reason, &invalid.message),
+        Situation::DatabaseAway { message } => pair(kind::RECONCILING, reason::DATABASE_NOT_READY, message),
+        Situation::AgentsAway => pair(
+            kind::RECONCILING,
+            reason::AGENTS_NOT_READY,
+            "no selected node has a ready agent; see the condition AgentsReady",
+        ),
+        Situation::Active => pair(kind::RECONCILING, reason::RUN_ACTIVE, "nodes are being measured"),
+        Situation::Starting => pair(kind::RECONCILING, reason::RUN_PENDING, "a run is about to start"),
+        Situation::Ended(run) if has_figures(run) => vec![say(kind::READY, true, &run.reason, &summary(run))],
+        Situation::Ended(run) => pair(kind::STALLED, &run.reason, &summary(run)),
+    }
+}
+
+fn has_figures(run: &FinishedRun) -> bool {
+    matches!(run.result, RunResult::Succeeded | RunResult::Partial)
+}
+
+fn summary(run: &FinishedRun) -> String {
+    let nodes = run.nodes;
+    match run.reason.as_str() {
+        "NoMatchingNodes" => "no Linux node matches spec.nodeSelector".to_owned(),
+        "NoDockerEngine" => "no selected node has a Docker Engine".to_owned(),
+        _ => format!("{} of {} nodes measured in {} s", nodes.succeeded, nodes.total, run.duration_seconds),
+    }
+}
+
+/// `Complete`, `Failed` and `LastRunSucceeded`. They tell of the last run, so they stay while the database is away; while the next run is
+/// under way the first two are false.
+fn outcome(status: &VolumeScanStatus) -> Vec<Statement> {
+    let Some(run) = &status.last_run else { return Vec::new() };
+    let say = |type_, status: bool, reason: &str| Statement {
+        type_,
+        status: status.into(),
+        reason: reason.to_owned(),
+        message: summary(run),
+    };
+    let succeeded = say(kind::LAST_RUN_SUCCEEDED, run.result == RunResult::Succeeded, &run.reason);
+    let (complete, failed) = match (&status.active_run, has_figures(run)) {
+        (Some(_), _) => (say(kind::COMPLETE, false, reason::RUN_ACTIVE), say(kind::FAILED, false, reason::RUN_ACTIVE)),
+        (None, figures) => (say(kind::COMPLETE, figures, &run.reason), say(kind::FAILED, !figures, &run.reason)),
+    };
+    vec![complete, failed, succeeded]
+}
+
+fn database_ready(observed: &Observed) -> Statement {
+    let (status, reason, message) = match &observed.database.problem {
+        None => (Truth::True, reason::CONNECTED, "the database answers and its schema fits"),
+        Some(problem) => (Truth::False, problem.reason, problem.message.as_str()),
+    };
+    Statement { type_: kind::DATABASE_READY, status, reason: reason.to_owned(), message: message.to_owned() }
+}
+
+fn agents_ready(scan: &VolumeScan, observed: &Observed, agents: Option<Agents>) -> Statement {
+    let Agents { desired, ready, .. } = agents.unwrap_or(Agents { desired: 0, ready: 0, without_docker: 0 });
+    let say = |status: bool, reason: &str, message: String| Statement {
+        type_: kind::AGENTS_READY,
+        status: status.into(),
+        reason: reason.to_owned(),
+        message,
+    };
+    let mut missing = observed
+        .fleet
+        .select(scan.spec.node_selector.as_ref())
+        .filter(|(_, node)| node.agent.as_ref().is_none_or(|agent| !agent.ready))
+        .map(|(name, _)| name.as_str());
+    match (desired, &observed.fleet.forbidden) {
+        (0, _) => say(false, reason::NO_MATCHING_NODES, "no Linux node matches spec.nodeSelector".to_owned()),
+        (_, Some(refusal)) if ready < desired => say(false, reason::PODS_FORBIDDEN, refusal.clone()),
+        _ if ready == desired => {
+            say(true, reason::ALL_AGENTS_READY, format!("{ready} of {desired} nodes have a ready agent"))
+        }
+        _ => {
+            let reason = if ready == 0 { reason::AGENTS_NOT_READY } else { reason::SOME_AGENTS_NOT_READY };
+            let first = missing.next().unwrap_or_default();
+            say(
+                false,
+                reason,
+                format!("{ready} of {desired} nodes have a ready agent; without one: {first}{}", more(missing.count())),
+            )
+        }
+    }
+}
+
+fn more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" and {count} more") }
+}

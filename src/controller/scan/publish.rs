@@ -1,0 +1,157 @@
+//! The only writer of a VolumeScan's status, and the Events that tell of its changes.
+
+use std::time::Duration;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::observe::{Observed, Runs};
+use super::plan::Invalid;
+use super::status;
+use crate::controller::context::{Context, FIELD_MANAGER};
+use crate::controller::report::Notice;
+use crate::crd::{VolumeScan, VolumeScanStatus};
+use crate::domain::bytes::HumanBytes;
+use crate::domain::run::RunResult;
+
+/// How often a status is written that differs in progress only.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PATCH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The status could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or failed.
+    #[error("failed to write the status of volumescan {name}: {source}")]
+    Patch {
+        /// The scan.
+        name: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// No answer in time.
+    #[error("failed to write the status of volumescan {name} within {PATCH_TIMEOUT:?}")]
+    Timeout {
+        /// The scan.
+        name: String,
+    },
+}
+
+/// Writes the status when it says something new, then tells what is new.
+pub async fn publish(
+    context: &Context,
+    scan: &VolumeScan,
+    observed: &Observed,
+    invalid: Option<&Invalid>,
+) -> Result<(), Error> {
+    let next = status::next(scan, observed, invalid);
+    let before = scan.status.clone().unwrap_or_default();
+    let uid = scan.uid().unwrap_or_default();
+    if next == before || (only_progress(&before, &next) && context.written_within(&uid, PROGRESS_EVERY)) {
+        return Ok(());
+    }
+    write(context, scan, &next).await?;
+    context.wrote(uid, Instant::now());
+    for notice in notices(scan, &before, &next, observed) {
+        context.reporter.tell(&scan.object_ref(&()), notice).await;
+    }
+    Ok(())
+}
+
+async fn write(context: &Context, scan: &VolumeScan, status: &VolumeScanStatus) -> Result<(), Error> {
+    let name = scan.name_any();
+    let patch = json!({
+        "apiVersion": VolumeScan::api_version(&()),
+        "kind": VolumeScan::kind(&()),
+        // Guards against a scan that was deleted and made anew under its name.
+        "metadata": {"uid": scan.uid()},
+        "status": status,
+    });
+    let scans: Api<VolumeScan> = Api::all(context.client.clone());
+    // The status is ours alone: force takes back what anybody else wrote into it.
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let written = tokio::time::timeout(PATCH_TIMEOUT, scans.patch_status(&name, &params, &Patch::Apply(&patch))).await;
+    context.metrics.status_written();
+    match written {
+        Ok(Ok(_)) => Ok(()),
+        // Deleted meanwhile: nobody is left to read it.
+        Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+        Ok(Err(source)) => Err(Error::Patch { name, source: Box::new(source) }),
+        Err(_) => Err(Error::Timeout { name }),
+    }
+}
+
+/// Whether the two differ only in how far the active run is.
+fn only_progress(before: &VolumeScanStatus, next: &VolumeScanStatus) -> bool {
+    let still = |status: &VolumeScanStatus| {
+        let mut status = status.clone();
+        if let Some(run) = status.active_run.as_mut() {
+            (run.volumes, run.entries, run.bytes) = (0, 0, 0);
+            run.nodes = crate::domain::run::NodeCounts::default();
+        }
+        if let Some(display) = status.display.as_mut() {
+            display.nodes = None;
+        }
+        status
+    };
+    still(before) == still(next)
+}
+
+/// What the change from one status to the next is worth telling; derived from the statuses, so a new leader tells it as well.
+fn notices(scan: &VolumeScan, before: &VolumeScanStatus, next: &VolumeScanStatus, observed: &Observed) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let (was_active, is_active) = (before.active_run.as_ref(), next.active_run.as_ref());
+    if let Some(run) = is_active
+        && was_active.is_none_or(|was| was.id != run.id)
+    {
+        notices.push(Notice {
+            type_: EventType::Normal,
+            reason: "RunStarted",
+            note: format!("run {} started on {} nodes", run.id, run.nodes.total),
+        });
+    }
+    if let Some(run) = &next.last_run
+        && before.last_run.as_ref().is_none_or(|was| was.id != run.id)
+    {
+        notices.push(ended(run, next));
+    }
+    let taken = next.last_handled_trigger != before.last_handled_trigger;
+    let old_run = observed.runs.as_ref().is_some_and(|runs| is_old(runs, before));
+    if taken
+        && old_run
+        && let Some(trigger) = &scan.spec.trigger
+    {
+        notices.push(Notice {
+            type_: EventType::Normal,
+            reason: "TriggerAlreadyHandled",
+            note: format!("trigger {trigger:?} was used before and starts no run; use a new value"),
+        });
+    }
+    notices
+}
+
+/// Whether the wanted run had ended before this status was due.
+fn is_old(runs: &Runs, before: &VolumeScanStatus) -> bool {
+    runs.wanted.zip(before.last_run.as_ref()).is_some_and(|(wanted, last)| wanted <= last.id)
+}
+
+fn ended(run: &crate::crd::FinishedRun, status: &VolumeScanStatus) -> Notice {
+    let nodes = run.nodes;
+    let found = status.totals.as_ref().map_or_else(String::new, |totals| {
+        format!("; {} volumes, {}", totals.counts.volumes, HumanBytes(totals.allocated_bytes))
+    });
+    let note = format!(
+        "run {}: {} of {} nodes measured in {} s{found}",
+        run.id, nodes.succeeded, nodes.total, run.duration_seconds
+    );
+    let (type_, reason) = match run.result {
+        RunResult::Succeeded => (EventType::Normal, "RunCompleted"),
+        RunResult::Partial => (EventType::Warning, "RunPartiallyCompleted"),
+        RunResult::Failed => (EventType::Warning, "RunFailed"),
+        RunResult::Cancelled => (EventType::Normal, "RunCancelled"),
+    };
+    Notice { type_, reason, note: format!("{note} ({})", run.reason) }
+}

@@ -1,0 +1,71 @@
+//! Cancels the runs of VolumeScans that are gone: there are no finalizers, so a deleted scan tells nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::context::Context;
+use crate::crd::VolumeScan;
+use crate::store;
+
+/// A deleted scan's agents stop within this and one heartbeat.
+const PERIOD: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// A sweep that could not be made; the next one comes anyway.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("unable to read active runs: {0}")]
+    ReadRuns(#[source] store::Error),
+    #[error("unable to list volumescans: {0}")]
+    List(#[source] kube::Error),
+    #[error("unable to cancel the runs of deleted volumescans: {0}")]
+    Cancel(#[source] store::Error),
+}
+
+/// Sweeps for ever.
+pub async fn run(context: Arc<Context>) -> std::convert::Infallible {
+    let mut last_problem = None;
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        if context.health().problem.is_some() {
+            continue;
+        }
+        let problem = sweep(&context).await.err().map(|error| error.to_string());
+        if problem != last_problem
+            && let Some(problem) = &problem
+        {
+            tracing::warn!("{problem}");
+        }
+        last_problem = problem;
+    }
+}
+
+/// Asks the API server only while a run is active, and then for a fresh list: a cache that is behind must not cancel a new scan's run.
+async fn sweep(context: &Context) -> Result<(), Error> {
+    let active = context
+        .store
+        .run("read active runs", DEADLINE, async |conn| store::runs::active_scans(conn).await)
+        .await
+        .map_err(Error::ReadRuns)?;
+    if active.is_empty() {
+        return Ok(());
+    }
+    let scans: Api<VolumeScan> = Api::all(context.client.clone());
+    let live = scans.list_metadata(&ListParams::default()).await.map_err(Error::List)?;
+    let live: Vec<String> = live.iter().filter_map(ResourceExt::uid).collect();
+    context.retain(&live);
+    let gone: Vec<String> = active.into_iter().filter(|uid| !live.contains(uid)).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let cancelled = context
+        .store
+        .run("cancel runs", DEADLINE, async |conn| store::runs::cancel_of(conn, &gone).await)
+        .await
+        .map_err(Error::Cancel)?;
+    tracing::info!(runs = cancelled, "cancelled the runs of deleted volumescans");
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! What every long-running role serves over HTTP: `/livez`, `/readyz` and `/metrics`.
+//!
+//! Readiness says that the process does its part, not that its surroundings are well: a rollout must not fail because the database is
+//! away. `/readyz?verbose` lists what is missing all the same.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+/// One line of `/readyz?verbose`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is looked at, e.g. `database`.
+    pub name: &'static str,
+    /// Why it is not well.
+    pub problem: Option<String>,
+    /// Whether the problem makes the process not ready.
+    pub required: bool,
+}
+
+/// What a role tells about itself; called at each request.
+pub type Checks = Arc<dyn Fn() -> Vec<Check> + Send + Sync>;
+
+/// The endpoints could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken, or not this machine's.
+    #[error("failed to listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The listener broke.
+    #[error("failed to serve HTTP: {0}")]
+    Serve(std::io::Error),
+}
+
+#[derive(Clone)]
+struct Served {
+    checks: Checks,
+    registry: Arc<Registry>,
+}
+
+/// The three endpoints.
+pub fn router(checks: Checks, registry: Arc<Registry>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Served { checks, registry })
+}
+
+/// Takes the address; separate from [`serve`], so that a wrong one ends the process before it does anything else.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, router: Router) -> Result<(), Error> {
+    axum::serve(listener, router).await.map_err(Error::Serve)
+}
+
+async fn readyz(State(served): State<Served>, RawQuery(query): RawQuery) -> impl IntoResponse {
+    let checks = (served.checks)();
+    let ready = checks.iter().all(|check| !check.required || check.problem.is_none());
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let verbose = !ready || query.is_some_and(|query| query.split('&').any(|part| part == "verbose"));
+    let body = if verbose { checks.iter().map(line).collect() } else { "ok\n".to_owned() };
+    (status, body)
+}
+
+fn line(check: &Check) -> String {
+    match (&check.problem, check.required) {
+        (None, _) => format!("[+] {} ok\n", check.name),
+        (Some(problem), true) => format!("[-] {}: {problem}\n", check.name),
+        (Some(problem), false) => format!("[!] {}: {problem} (not required for readiness)\n", check.name),
+    }
+}
+
+async fn metrics(State(served): State<Served>) -> impl IntoResponse {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &served.registry) {
+        Ok(()) => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+            text,
+        ),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain")],
+            format!("failed to encode metrics: {error}\n"),
+        ),
+    }
+}
