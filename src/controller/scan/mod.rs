@@ -6,6 +6,8 @@ pub mod observe;
 pub mod plan;
 pub mod publish;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
