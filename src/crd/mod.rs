@@ -8,7 +8,7 @@ mod volume_scan;
 mod volume_scan_status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps,
+    CustomResourceDefinition, CustomResourceValidation, JSON, JSONSchemaProps, ValidationRule,
 };
 use kube::CustomResourceExt;
 
@@ -29,7 +29,7 @@ pub struct Manifest {
 
 /// Every CRD of this version.
 pub fn manifests() -> Result<Vec<Manifest>, serde_yaml::Error> {
-    [with_pending_status(VolumeScan::crd())]
+    [with_name_limit(with_pending_status(VolumeScan::crd()))]
         .into_iter()
         .map(|crd| {
             let name = crd.metadata.name.clone().unwrap_or_default();
@@ -55,9 +55,22 @@ fn with_pending_status(mut crd: CustomResourceDefinition) -> CustomResourceDefin
     crd
 }
 
-fn status_schema(
-    validation: &mut k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceValidation,
-) -> Option<&mut JSONSchemaProps> {
+/// Names become labels and parts of other names, which Kubernetes limits to 63 characters.
+fn with_name_limit(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let rule = ValidationRule {
+        rule: "self.metadata.name.size() <= 63".to_owned(),
+        message: Some("metadata.name must be at most 63 characters".to_owned()),
+        ..ValidationRule::default()
+    };
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            schema.x_kubernetes_validations.get_or_insert_default().push(rule.clone());
+        }
+    }
+    crd
+}
+
+fn status_schema(validation: &mut CustomResourceValidation) -> Option<&mut JSONSchemaProps> {
     validation.open_api_v3_schema.as_mut()?.properties.as_mut()?.get_mut("status")
 }
 

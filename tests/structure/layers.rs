@@ -12,15 +12,42 @@ struct Layer {
 const LAYERS: [Layer; 6] = [
     Layer {
         folder: "src/domain",
-        forbidden: &["crate::crd", "crate::store", "crate::controller", "crate::agent", "crate::http", "kube", "k8s_openapi", "sqlx", "bollard", "axum", "tokio"],
+        forbidden: &[
+            "crate::crd",
+            "crate::store",
+            "crate::controller",
+            "crate::agent",
+            "crate::http",
+            "kube",
+            "k8s_openapi",
+            "sqlx",
+            "bollard",
+            "axum",
+            "tokio",
+        ],
     },
-    Layer { folder: "src/crd", forbidden: &["crate::store", "crate::controller", "crate::agent", "sqlx", "bollard", "axum", "tokio"] },
-    Layer { folder: "src/store", forbidden: &["crate::crd", "crate::controller", "crate::agent", "kube", "k8s_openapi", "bollard", "axum"] },
+    Layer {
+        folder: "src/crd",
+        forbidden: &["crate::store", "crate::controller", "crate::agent", "sqlx", "bollard", "axum", "tokio"],
+    },
+    Layer {
+        folder: "src/store",
+        forbidden: &["crate::crd", "crate::controller", "crate::agent", "kube", "k8s_openapi", "bollard", "axum"],
+    },
     Layer { folder: "src/controller", forbidden: &["crate::agent", "bollard", "rustix"] },
     Layer { folder: "src/agent", forbidden: &["crate::crd", "crate::controller", "kube", "k8s_openapi"] },
     Layer {
         folder: "src/agent/walk",
-        forbidden: &["crate::domain", "crate::store", "crate::http", "crate::config", "sqlx", "bollard", "tokio", "axum"],
+        forbidden: &[
+            "crate::domain",
+            "crate::store",
+            "crate::http",
+            "crate::config",
+            "sqlx",
+            "bollard",
+            "tokio",
+            "axum",
+        ],
     },
 ];
 
@@ -40,7 +67,9 @@ fn arrows_point_one_way() {
 
 #[test]
 fn a_broken_arrow_would_be_seen() {
-    for line in ["use kube::Client;", "let c: kube::Client;", "pub use kube;", "use crate::{http, store};\nuse kube as k;"] {
+    for line in
+        ["use kube::Client;", "let c: kube::Client;", "pub use kube;", "use crate::{http, store};\nuse kube as k;"]
+    {
         assert_eq!(uses(line, "kube").count(), 1, "{line}");
     }
     for line in ["// about kube::Client", "/// [`kube`]", "let kubectl = 1;", "\"kube\""] {

@@ -1,0 +1,102 @@
+//! Bad input is refused with a message that names the field.
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, Status};
+use kube::{Api, Client, Resource};
+use serde_json::{Value, json};
+use volumeviz::crd::VolumeScan;
+
+fn scans(client: &Client) -> Api<DynamicObject> {
+    Api::all_with(client.clone(), &ApiResource::erase::<VolumeScan>(&()))
+}
+
+fn scan(name: &str, spec: Value) -> DynamicObject {
+    let mut object = DynamicObject::new(name, &ApiResource::erase::<VolumeScan>(&()));
+    object.data = json!({"spec": spec});
+    object
+}
+
+async fn create(client: &Client, object: &DynamicObject) -> Result<DynamicObject, Box<Status>> {
+    match scans(client).create(&PostParams::default(), object).await {
+        Ok(object) => Ok(object),
+        Err(kube::Error::Api(status)) => Err(status),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_by_field() {
+    let client = super::client().await;
+    let cases = [
+        (json!({"measurement": {"mode": "Guess"}}), "spec.measurement.mode"),
+        (json!({"limits": {"maxParallelNodes": -1}}), "spec.limits.maxParallelNodes"),
+        (json!({"limits": {"volumeTimeoutSeconds": 1}}), "spec.limits.volumeTimeoutSeconds"),
+        (
+            json!({"limits": {"volumeTimeoutSeconds": 700, "nodeTimeoutSeconds": 650}}),
+            "spec.limits.volumeTimeoutSeconds",
+        ),
+        (json!({"limits": {"nodeTimeoutSeconds": 8000}}), "spec.limits.nodeTimeoutSeconds"),
+        (json!({"nodeSelector": {"disk": "ssd"}}), "spec.nodeSelector"),
+        (json!({"nodeSelector": {}}), "spec.nodeSelector"),
+        (
+            json!({"nodeSelector": {"matchExpressions": [{"key": "disk", "operator": "In"}]}}),
+            "spec.nodeSelector.matchExpressions[0]",
+        ),
+        (json!({"volumeSelector": {"kinds": ["Nameless"]}}), "spec.volumeSelector.kinds[0]"),
+        (json!({"volumeSelector": {"names": [""]}}), "spec.volumeSelector.names[0]"),
+        (json!({"volumeSelector": {"names": ["a", "a"]}}), "spec.volumeSelector.names[1]"),
+        (json!({"volumeSelector": {"labels": {"app": "db"}}}), "spec.volumeSelector.labels"),
+        (json!({"trigger": ""}), "spec.trigger"),
+        (json!({"trigger": "x".repeat(129)}), "spec.trigger"),
+    ];
+    for (spec, field) in cases {
+        let refused = create(&client, &scan("refused", spec.clone())).await.expect_err(&spec.to_string());
+        assert!(refused.is_invalid() && refused.message.contains(field), "{spec}: {}", refused.message);
+    }
+    let long = "n".repeat(64);
+    let refused = create(&client, &scan(&long, json!({}))).await.expect_err("a name of 64 characters");
+    assert!(refused.message.contains("metadata.name"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn an_empty_spec_is_defaulted_and_ready_unknown() {
+    let client = super::client().await;
+    let created = create(&client, &scan("defaulted", json!({}))).await.unwrap();
+    let limits = &created.data["spec"]["limits"];
+    assert_eq!(created.data["spec"]["measurement"]["mode"], "Walk");
+    let expected = json!({"maxParallelNodes": 20, "parallelVolumes": 1, "volumeTimeoutSeconds": 600, "nodeTimeoutSeconds": 3600, "runTimeoutSeconds": 7200});
+    assert_eq!(*limits, expected);
+    let read = scans(&client).get("defaulted").await.unwrap();
+    let condition = &read.data["status"]["conditions"][0];
+    assert_eq!((condition["type"].as_str(), condition["status"].as_str()), (Some("Ready"), Some("Unknown")));
+    scans(&client).delete("defaulted", &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_the_trigger_of_a_scan_can_be_changed() {
+    let client = super::client().await;
+    let spec = json!({"nodeSelector": {"matchLabels": {"disk": "ssd"}}, "volumeSelector": {"names": ["db-*"]}});
+    create(&client, &scan("fixed", spec)).await.unwrap();
+    let edit = async |spec: Value| {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        scans(&client).patch("fixed", &PatchParams::default(), &patch).await
+    };
+    edit(json!({"trigger": "again"})).await.expect("a trigger");
+    let refused = [
+        (json!({"limits": {"parallelVolumes": 2}}), "limits"),
+        (json!({"measurement": {"mode": "Inventory"}}), "measurement"),
+        (json!({"nodeSelector": null}), "nodeSelector"),
+        (json!({"volumeSelector": {"names": ["web-*"]}}), "volumeSelector"),
+    ];
+    for (spec, field) in refused {
+        let Err(kube::Error::Api(status)) = edit(spec.clone()).await else { panic!("{spec} was accepted") };
+        assert!(status.message.contains(field) && status.message.contains("trigger"), "{}", status.message);
+    }
+    scans(&client).delete("fixed", &DeleteParams::default()).await.unwrap();
+}
+
+#[test]
+fn the_resource_is_what_the_documentation_says() {
+    assert_eq!(VolumeScan::api_version(&()), "volumeviz.io/v1alpha1");
+    assert_eq!(VolumeScan::plural(&()), "volumescans");
+}
