@@ -1,0 +1,219 @@
+-- The tables. Ids are bigint; `volumes.volume_id` is the natural key as text (`node/name`), in every other table `volume_id` means
+-- `volumes.id`. Times are the database's own (`clock_timestamp()`).
+SET LOCAL lock_timeout = '5s';
+
+DO $$
+DECLARE
+    missing text;
+BEGIN
+    SELECT string_agg(format('CREATE ROLE %s NOLOGIN;', name), ' ' ORDER BY name) INTO missing
+    FROM unnest(ARRAY['volumeviz_owner', 'volumeviz_controller', 'volumeviz_agent', 'volumeviz_readonly']) AS name
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name);
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'group roles are missing; run deploy/bootstrap.sql, or: %', missing USING ERRCODE = 'undefined_object';
+    END IF;
+END
+$$;
+
+-- One row: the cluster whose data this is.
+CREATE TABLE installation (
+    id bigint PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    cluster_uid text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE nodes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
+    name text NOT NULL UNIQUE,
+    uid text NOT NULL,
+    -- Absent: the agent found no Docker Engine.
+    engine_id text,
+    engine_version text,
+    data_root text,
+    agent_version text,
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE volumes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
+    volume_id text NOT NULL,
+    node text NOT NULL,
+    name text NOT NULL,
+    driver text NOT NULL DEFAULT 'local',
+    mountpoint text NOT NULL DEFAULT '',
+    labels jsonb NOT NULL DEFAULT '{}',
+    options jsonb NOT NULL DEFAULT '{}',
+    scope text NOT NULL DEFAULT 'local',
+    status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'removed')),
+    -- Mounted by a running container when last listed.
+    is_active boolean NOT NULL DEFAULT false,
+    is_anonymous boolean NOT NULL DEFAULT false,
+    first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- When a running container was last seen to mount it; absent: never since first_seen_at.
+    last_used_at timestamptz,
+    last_scanned timestamptz,
+    -- Docker's CreatedAt: the directory's ctime, for display only.
+    docker_created_at text,
+    -- Tell a volume from another that was made later under its name.
+    inode bigint,
+    birth_time_ns bigint,
+    -- The ticket under which it was listed last, and the one whose scan selected it last.
+    inventory_ticket uuid,
+    selected_ticket uuid
+);
+
+-- What measuring changes, apart from `volumes`, so that no measurement touches an index there.
+CREATE TABLE volume_latest (
+    volume_id bigint PRIMARY KEY REFERENCES volumes ON DELETE CASCADE,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    scan_result_id bigint NOT NULL,
+    measured_at timestamptz NOT NULL,
+    completeness text NOT NULL,
+    method text,
+    allocated_bytes bigint,
+    apparent_bytes bigint,
+    files bigint,
+    directories bigint,
+    complete_measured_at timestamptz,
+    complete_method text,
+    complete_allocated_bytes bigint,
+    complete_apparent_bytes bigint,
+    complete_files bigint
+) WITH (fillfactor = 70);
+
+CREATE TABLE containers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
+    container_id text NOT NULL,
+    node text NOT NULL,
+    name text NOT NULL,
+    image text NOT NULL,
+    state text NOT NULL,
+    labels jsonb NOT NULL DEFAULT '{}',
+    first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    inventory_ticket uuid
+);
+
+CREATE TABLE container_volumes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
+    container_id bigint NOT NULL REFERENCES containers ON DELETE CASCADE,
+    volume_id bigint NOT NULL REFERENCES volumes ON DELETE CASCADE,
+    mount_path text NOT NULL,
+    read_write boolean NOT NULL,
+    UNIQUE (container_id, volume_id, mount_path)
+);
+
+CREATE TABLE scan_runs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    scan_uid text NOT NULL,
+    scan_name text NOT NULL,
+    run_key text NOT NULL,
+    -- The snapshot of the spec.
+    work jsonb NOT NULL,
+    deadline timestamptz NOT NULL,
+    completed_at timestamptz,
+    result text CHECK (result IN ('Succeeded', 'Partial', 'Failed', 'Cancelled')),
+    reason text,
+    CHECK ((completed_at IS NULL) = (result IS NULL)),
+    UNIQUE (scan_uid, run_key)
+);
+
+-- One node's part of one run. The ticket is the only authority over it.
+CREATE TABLE scan_jobs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    run_id bigint NOT NULL REFERENCES scan_runs ON DELETE CASCADE,
+    node text NOT NULL,
+    node_uid text NOT NULL,
+    status text NOT NULL DEFAULT 'pending'
+        CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'skipped', 'cancelled')),
+    ticket uuid NOT NULL DEFAULT gen_random_uuid(),
+    attempt integer NOT NULL DEFAULT 1,
+    not_before timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The process that claimed the ticket.
+    instance uuid,
+    claimed_at timestamptz,
+    lease_expires_at timestamptz,
+    node_deadline timestamptz,
+    completed_at timestamptz,
+    -- The final chunk of the inventory was accepted under this ticket.
+    inventory_ticket uuid,
+    progress jsonb NOT NULL DEFAULT '{}',
+    reason text,
+    message text,
+    UNIQUE (run_id, node),
+    CHECK ((status = 'running') = (lease_expires_at IS NOT NULL))
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+-- What one run found of one volume; the first reported outcome is final.
+CREATE TABLE scan_results (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    scan_job_id bigint NOT NULL REFERENCES scan_jobs ON DELETE CASCADE,
+    volume_id bigint NOT NULL REFERENCES volumes ON DELETE CASCADE,
+    measured_at timestamptz NOT NULL,
+    completeness text NOT NULL CHECK (completeness IN ('Complete', 'Partial', 'Unknown')),
+    reason text,
+    method text CHECK (method IN ('Walk', 'Statvfs')),
+    allocated_bytes bigint,
+    apparent_bytes bigint,
+    files bigint,
+    directories bigint,
+    -- A figure was larger than bigint holds and stands at its maximum.
+    saturated boolean NOT NULL DEFAULT false,
+    errors jsonb NOT NULL DEFAULT '[]',
+    skipped_mounts jsonb NOT NULL DEFAULT '[]',
+    duration_ms bigint NOT NULL DEFAULT 0,
+    CHECK ((completeness = 'Unknown') = (allocated_bytes IS NULL))
+);
+
+-- Sizes over time: a partition a day, made ahead and dropped by `volumeviz maintain`. No foreign keys: a partition is dropped at once.
+CREATE SEQUENCE volume_sizes_id_seq AS bigint;
+CREATE TABLE volume_sizes (
+    id bigint NOT NULL DEFAULT nextval('volume_sizes_id_seq'),
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    volume_id bigint NOT NULL,
+    scan_result_id bigint NOT NULL,
+    completeness text NOT NULL,
+    method text NOT NULL,
+    allocated_bytes bigint NOT NULL,
+    apparent_bytes bigint NOT NULL,
+    files bigint NOT NULL,
+    directories bigint NOT NULL,
+    PRIMARY KEY (id, created_at)
+) PARTITION BY RANGE (created_at);
+ALTER SEQUENCE volume_sizes_id_seq OWNED BY volume_sizes.id;
+
+-- Their daily extremes, a partition a month; kept longer.
+CREATE TABLE volume_sizes_daily (
+    volume_id bigint NOT NULL,
+    day date NOT NULL,
+    method text NOT NULL,
+    samples bigint NOT NULL,
+    min_allocated_bytes bigint NOT NULL,
+    max_allocated_bytes bigint NOT NULL,
+    last_allocated_bytes bigint NOT NULL,
+    last_apparent_bytes bigint NOT NULL,
+    last_files bigint NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (volume_id, day, method)
+) PARTITION BY RANGE (day);

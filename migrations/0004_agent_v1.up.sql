@@ -1,0 +1,350 @@
+-- The agents' contract: six functions, each (ticket uuid, body jsonb) returns jsonb. The bodies are described in src/domain/contract.rs.
+-- Fields are only ever added; a changed contract is a schema agent_v2 beside this one.
+SET LOCAL lock_timeout = '5s';
+
+CREATE SCHEMA agent_v1;
+REVOKE ALL ON SCHEMA agent_v1 FROM PUBLIC;
+
+-- Locks the job of a ticket and renews its lease. NULL: the ticket is not this instance's, and nothing may be written.
+-- A lease that has expired is renewed all the same: only a new ticket fences.
+CREATE FUNCTION agent_v1.held_job(held uuid, body jsonb) RETURNS scan_jobs
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    job scan_jobs;
+BEGIN
+    SELECT * INTO job FROM scan_jobs WHERE scan_jobs.ticket = held FOR UPDATE;
+    IF NOT FOUND OR job.status <> 'running' OR job.instance IS DISTINCT FROM (body ->> 'instance')::uuid THEN
+        RETURN NULL;
+    END IF;
+    UPDATE scan_jobs SET lease_expires_at = clock_timestamp() + interval '30 seconds', progress = coalesce(body -> 'progress', progress)
+    WHERE id = job.id;
+    RETURN job;
+END
+$$;
+
+-- A non-negative number as bigint, at most its maximum.
+CREATE FUNCTION agent_v1.saturated(number numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT least(greatest(number, 0), 9223372036854775807)::bigint
+$$;
+
+CREATE FUNCTION agent_v1.claim(ticket uuid, body jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    job scan_jobs;
+    run scan_runs;
+    claimant uuid := (body ->> 'instance')::uuid;
+    fenced CONSTANT jsonb := '{"outcome": "fenced"}';
+BEGIN
+    SELECT * INTO job FROM scan_jobs WHERE scan_jobs.ticket = claim.ticket FOR UPDATE;
+    IF NOT FOUND OR job.node <> body ->> 'node_name' OR job.node_uid <> body ->> 'node_uid' THEN
+        RETURN fenced;
+    END IF;
+    IF job.status <> 'pending' AND NOT (job.status = 'running' AND job.instance = claimant) THEN
+        RETURN fenced;
+    END IF;
+    SELECT * INTO run FROM scan_runs WHERE id = job.run_id;
+    IF run.completed_at IS NOT NULL OR run.deadline <= clock_timestamp() THEN
+        RETURN fenced;
+    END IF;
+    UPDATE scan_jobs SET
+        status = 'running',
+        instance = claimant,
+        claimed_at = CASE WHEN job.status = 'pending' THEN clock_timestamp() ELSE claimed_at END,
+        lease_expires_at = clock_timestamp() + interval '30 seconds',
+        node_deadline = CASE
+            WHEN job.status = 'pending' THEN
+                least(run.deadline, clock_timestamp() + make_interval(secs => (run.work #>> '{limits,nodeTimeoutSeconds}')::integer))
+            ELSE node_deadline
+        END
+    WHERE id = job.id
+    RETURNING * INTO job;
+    INSERT INTO nodes (name, uid, agent_version) VALUES (job.node, job.node_uid, body ->> 'agent_version')
+    ON CONFLICT (name) DO UPDATE SET
+        uid = excluded.uid, agent_version = excluded.agent_version, last_seen_at = clock_timestamp(), deleted_at = NULL;
+    RETURN jsonb_build_object(
+        'outcome', 'claimed',
+        'job', job.id,
+        'run', job.run_id,
+        'attempt', job.attempt,
+        'remaining_ms', greatest(0, floor(extract(epoch FROM job.node_deadline - clock_timestamp()) * 1000))::bigint,
+        'work', run.work,
+        'final_volumes', (
+            SELECT coalesce(jsonb_agg(volumes.name ORDER BY volumes.name), '[]')
+            FROM scan_results JOIN volumes ON volumes.id = scan_results.volume_id
+            WHERE scan_results.scan_job_id = job.id
+        )
+    );
+END
+$$;
+
+CREATE FUNCTION agent_v1.heartbeat(ticket uuid, body jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF (agent_v1.held_job(ticket, body)).id IS NULL THEN
+        RETURN '{"outcome": "fenced"}';
+    END IF;
+    RETURN '{"outcome": "ok"}';
+END
+$$;
+
+-- Lists the volumes of one chunk.
+CREATE FUNCTION agent_v1.list_volumes(job scan_jobs, listed jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    -- Made anew under its name: the old one ends here, with its history.
+    UPDATE volumes SET deleted_at = clock_timestamp(), status = 'removed', is_active = false
+    FROM jsonb_to_recordset(listed) AS given (name text, inode bigint, birth_time_ns bigint)
+    WHERE volumes.volume_id = job.node || '/' || given.name AND volumes.deleted_at IS NULL
+        AND (volumes.inode, volumes.birth_time_ns) <> (given.inode, given.birth_time_ns);
+
+    INSERT INTO volumes (volume_id, node, name, driver, mountpoint, labels, options, scope, is_anonymous, docker_created_at, inode,
+                         birth_time_ns, inventory_ticket, selected_ticket)
+    SELECT DISTINCT ON (given.name)
+        job.node || '/' || given.name, job.node, given.name, given.driver, given.mountpoint, given.labels, given.options, given.scope,
+        given.kind = 'Anonymous', given.created_at, given.inode, given.birth_time_ns, job.ticket,
+        CASE WHEN given.selected THEN job.ticket END
+    FROM jsonb_to_recordset(listed) AS given (
+        name text, driver text, mountpoint text, labels jsonb, options jsonb, scope text, kind text, selected boolean, created_at text,
+        inode bigint, birth_time_ns bigint)
+    ORDER BY given.name
+    ON CONFLICT (volume_id) WHERE deleted_at IS NULL DO UPDATE SET
+        driver = excluded.driver, mountpoint = excluded.mountpoint, labels = excluded.labels, options = excluded.options,
+        scope = excluded.scope, is_anonymous = excluded.is_anonymous, docker_created_at = excluded.docker_created_at,
+        inode = coalesce(excluded.inode, volumes.inode), birth_time_ns = coalesce(excluded.birth_time_ns, volumes.birth_time_ns),
+        last_seen_at = clock_timestamp(), inventory_ticket = excluded.inventory_ticket, selected_ticket = excluded.selected_ticket;
+END
+$$;
+
+-- Lists the containers of one chunk and the volumes they mount.
+CREATE FUNCTION agent_v1.list_containers(job scan_jobs, listed jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    INSERT INTO containers (container_id, node, name, image, state, labels, inventory_ticket)
+    SELECT DISTINCT ON (given.container_id)
+        given.container_id, job.node, given.name, given.image, given.state, given.labels, job.ticket
+    FROM jsonb_to_recordset(listed) AS given (container_id text, name text, image text, state text, labels jsonb)
+    ORDER BY given.container_id
+    ON CONFLICT (container_id, node) WHERE deleted_at IS NULL DO UPDATE SET
+        name = excluded.name, image = excluded.image, state = excluded.state, labels = excluded.labels,
+        last_seen_at = clock_timestamp(), inventory_ticket = excluded.inventory_ticket;
+
+    INSERT INTO container_volumes (container_id, volume_id, mount_path, read_write)
+    SELECT DISTINCT containers.id, volumes.id, mount.destination, mount.read_write
+    FROM jsonb_to_recordset(listed) AS given (container_id text, mounts jsonb)
+    CROSS JOIN LATERAL jsonb_to_recordset(given.mounts) AS mount (volume text, destination text, read_write boolean)
+    JOIN containers ON containers.container_id = given.container_id AND containers.node = job.node AND containers.deleted_at IS NULL
+    JOIN volumes ON volumes.volume_id = job.node || '/' || mount.volume AND volumes.deleted_at IS NULL
+    ORDER BY containers.id, volumes.id, mount.destination
+    ON CONFLICT (container_id, volume_id, mount_path) DO NOTHING;
+END
+$$;
+
+-- What an inventory that is complete says about this node: what it did not list is gone; what a running container mounts is in use.
+CREATE FUNCTION agent_v1.close_inventory(job scan_jobs) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE volumes SET deleted_at = clock_timestamp(), status = 'removed', is_active = false
+    WHERE node = job.node AND deleted_at IS NULL AND inventory_ticket IS DISTINCT FROM job.ticket;
+    UPDATE containers SET deleted_at = clock_timestamp()
+    WHERE node = job.node AND deleted_at IS NULL AND inventory_ticket IS DISTINCT FROM job.ticket;
+
+    UPDATE volumes SET is_active = used.running, last_used_at = CASE WHEN used.running THEN clock_timestamp() ELSE last_used_at END
+    FROM (
+        SELECT candidate.id, EXISTS (
+            SELECT FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
+            WHERE container_volumes.volume_id = candidate.id AND containers.deleted_at IS NULL
+                AND containers.state IN ('running', 'paused', 'restarting')
+        ) AS running
+        FROM volumes AS candidate WHERE candidate.node = job.node AND candidate.deleted_at IS NULL
+    ) AS used
+    WHERE volumes.id = used.id AND (volumes.is_active OR used.running);
+
+    UPDATE scan_jobs SET inventory_ticket = job.ticket WHERE id = job.id;
+END
+$$;
+
+CREATE FUNCTION agent_v1.inventory(ticket uuid, body jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    job scan_jobs := agent_v1.held_job(ticket, body);
+    volumes_listed bigint;
+    containers_listed bigint;
+BEGIN
+    IF job.id IS NULL THEN
+        RETURN '{"outcome": "fenced"}';
+    END IF;
+    UPDATE nodes SET engine_id = body #>> '{engine,id}', engine_version = body #>> '{engine,version}',
+        data_root = body #>> '{engine,data_root}', last_seen_at = clock_timestamp()
+    WHERE name = job.node;
+    PERFORM agent_v1.list_volumes(job, coalesce(body -> 'volumes', '[]'));
+    PERFORM agent_v1.list_containers(job, coalesce(body -> 'containers', '[]'));
+    IF body -> 'totals' IS NULL OR jsonb_typeof(body -> 'totals') = 'null' THEN
+        RETURN '{"outcome": "ok"}';
+    END IF;
+    SELECT count(*) INTO volumes_listed FROM volumes
+    WHERE node = job.node AND deleted_at IS NULL AND inventory_ticket = job.ticket;
+    SELECT count(*) INTO containers_listed FROM containers
+    WHERE node = job.node AND deleted_at IS NULL AND inventory_ticket = job.ticket;
+    IF volumes_listed <> (body #>> '{totals,volumes}')::bigint OR containers_listed <> (body #>> '{totals,containers}')::bigint THEN
+        RETURN jsonb_build_object('outcome', 'incomplete', 'detail', format(
+            'the agent listed %s volumes and %s containers, the database holds %s and %s',
+            body #>> '{totals,volumes}', body #>> '{totals,containers}', volumes_listed, containers_listed));
+    END IF;
+    PERFORM agent_v1.close_inventory(job);
+    RETURN '{"outcome": "ok"}';
+END
+$$;
+
+-- History of results just stored. It may be missing (no partition for today: maintain was away for two weeks); the results themselves stay.
+CREATE FUNCTION agent_v1.keep_history(fresh bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, apparent_bytes, files, directories)
+    SELECT measured_at, volume_id, id, completeness, method, allocated_bytes, apparent_bytes, files, directories
+    FROM scan_results WHERE id = ANY (fresh) AND completeness <> 'Unknown' ORDER BY volume_id;
+
+    INSERT INTO volume_sizes_daily AS daily (volume_id, day, method, samples, min_allocated_bytes, max_allocated_bytes, last_allocated_bytes,
+                                             last_apparent_bytes, last_files, last_at)
+    SELECT volume_id, (measured_at AT TIME ZONE 'UTC')::date, method, 1, allocated_bytes, allocated_bytes, allocated_bytes, apparent_bytes,
+        files, measured_at
+    FROM scan_results WHERE id = ANY (fresh) AND completeness = 'Complete' ORDER BY volume_id
+    ON CONFLICT (volume_id, day, method) DO UPDATE SET
+        samples = daily.samples + 1,
+        min_allocated_bytes = least(daily.min_allocated_bytes, excluded.min_allocated_bytes),
+        max_allocated_bytes = greatest(daily.max_allocated_bytes, excluded.max_allocated_bytes),
+        last_allocated_bytes = excluded.last_allocated_bytes,
+        last_apparent_bytes = excluded.last_apparent_bytes,
+        last_files = excluded.last_files,
+        last_at = excluded.last_at;
+EXCEPTION WHEN check_violation THEN
+    RAISE WARNING 'no partition for today: the history of % results is not kept; is volumeviz maintain running?', cardinality(fresh);
+END
+$$;
+
+CREATE FUNCTION agent_v1.report(ticket uuid, body jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    job scan_jobs := agent_v1.held_job(ticket, body);
+    fresh bigint[];
+BEGIN
+    IF job.id IS NULL THEN
+        RETURN '{"outcome": "fenced"}';
+    END IF;
+    WITH given AS (
+        SELECT DISTINCT ON (volumes.id) volumes.id AS volume, result.*,
+            (result.figures ->> 'allocated_bytes')::numeric AS allocated, (result.figures ->> 'apparent_bytes')::numeric AS apparent,
+            (result.figures ->> 'files')::numeric AS file_count, (result.figures ->> 'directories')::numeric AS directory_count
+        FROM jsonb_to_recordset(coalesce(body -> 'results', '[]')) AS result (
+            volume text, completeness text, reason text, method text, figures jsonb, errors jsonb, skipped_mounts jsonb,
+            duration_ms numeric, age_ms numeric)
+        JOIN volumes ON volumes.volume_id = job.node || '/' || result.volume AND volumes.deleted_at IS NULL
+        ORDER BY volumes.id
+    ), stored AS (
+        INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, reason, method, allocated_bytes, apparent_bytes, files,
+                                  directories, saturated, errors, skipped_mounts, duration_ms)
+        SELECT job.id, given.volume, clock_timestamp() - make_interval(secs => least(coalesce(given.age_ms, 0), 864000000)::float8 / 1000),
+            given.completeness, given.reason, given.method,
+            agent_v1.saturated(given.allocated), agent_v1.saturated(given.apparent), agent_v1.saturated(given.file_count),
+            agent_v1.saturated(given.directory_count),
+            coalesce(greatest(given.allocated, given.apparent, given.file_count, given.directory_count) > 9223372036854775807, false),
+            coalesce(given.errors, '[]'), coalesce(given.skipped_mounts, '[]'), agent_v1.saturated(coalesce(given.duration_ms, 0))
+        FROM given ORDER BY given.volume
+        ON CONFLICT (scan_job_id, volume_id) DO NOTHING
+        RETURNING id
+    )
+    SELECT coalesce(array_agg(id), '{}') INTO fresh FROM stored;
+
+    INSERT INTO volume_latest AS latest (volume_id, scan_result_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files,
+                                         directories, complete_measured_at, complete_method, complete_allocated_bytes,
+                                         complete_apparent_bytes, complete_files)
+    SELECT volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
+        CASE completeness WHEN 'Complete' THEN measured_at END, CASE completeness WHEN 'Complete' THEN method END,
+        CASE completeness WHEN 'Complete' THEN allocated_bytes END, CASE completeness WHEN 'Complete' THEN apparent_bytes END,
+        CASE completeness WHEN 'Complete' THEN files END
+    FROM scan_results WHERE id = ANY (fresh) ORDER BY volume_id
+    ON CONFLICT (volume_id) DO UPDATE SET
+        scan_result_id = excluded.scan_result_id, measured_at = excluded.measured_at, completeness = excluded.completeness,
+        method = excluded.method, allocated_bytes = excluded.allocated_bytes, apparent_bytes = excluded.apparent_bytes,
+        files = excluded.files, directories = excluded.directories,
+        complete_measured_at = coalesce(excluded.complete_measured_at, latest.complete_measured_at),
+        complete_method = coalesce(excluded.complete_method, latest.complete_method),
+        complete_allocated_bytes = coalesce(excluded.complete_allocated_bytes, latest.complete_allocated_bytes),
+        complete_apparent_bytes = coalesce(excluded.complete_apparent_bytes, latest.complete_apparent_bytes),
+        complete_files = coalesce(excluded.complete_files, latest.complete_files);
+
+    UPDATE volumes SET last_scanned = scan_results.measured_at
+    FROM scan_results WHERE scan_results.id = ANY (fresh) AND volumes.id = scan_results.volume_id AND scan_results.completeness <> 'Unknown';
+
+    PERFORM agent_v1.keep_history(fresh);
+    RETURN '{"outcome": "ok"}';
+END
+$$;
+
+CREATE FUNCTION agent_v1.complete(ticket uuid, body jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    job scan_jobs;
+    stored bigint;
+    missing bigint;
+BEGIN
+    SELECT * INTO job FROM scan_jobs WHERE scan_jobs.ticket = complete.ticket FOR UPDATE;
+    IF NOT FOUND OR job.instance IS DISTINCT FROM (body ->> 'instance')::uuid OR job.status NOT IN ('running', 'succeeded') THEN
+        RETURN '{"outcome": "fenced"}';
+    END IF;
+    -- The reply to the first call was lost.
+    IF job.status = 'succeeded' THEN
+        RETURN '{"outcome": "ok"}';
+    END IF;
+    IF job.inventory_ticket IS DISTINCT FROM job.ticket THEN
+        RETURN jsonb_build_object('outcome', 'incomplete', 'detail', 'the inventory of this attempt was not completed');
+    END IF;
+    SELECT count(*) INTO stored FROM scan_results WHERE scan_job_id = job.id;
+    SELECT count(*) INTO missing FROM volumes
+    WHERE node = job.node AND deleted_at IS NULL AND selected_ticket = job.ticket
+        AND NOT EXISTS (SELECT FROM scan_results WHERE scan_job_id = job.id AND scan_results.volume_id = volumes.id);
+    IF stored <> (body ->> 'results')::bigint OR missing > 0 THEN
+        RETURN jsonb_build_object('outcome', 'incomplete', 'detail', format(
+            'the agent counts %s results, the database holds %s, and %s selected volumes have none', body ->> 'results', stored, missing));
+    END IF;
+    UPDATE scan_jobs SET status = 'succeeded', lease_expires_at = NULL, completed_at = clock_timestamp(),
+        progress = coalesce(body -> 'progress', progress), reason = NULL, message = NULL
+    WHERE id = job.id;
+    RETURN '{"outcome": "ok"}';
+END
+$$;
+
+CREATE FUNCTION agent_v1.fail(ticket uuid, body jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    job scan_jobs := agent_v1.held_job(ticket, body);
+    class text := body ->> 'class';
+    again boolean;
+    no_engine boolean := body ->> 'reason' = 'NoDockerEngine';
+BEGIN
+    IF job.id IS NULL THEN
+        RETURN '{"outcome": "fenced"}';
+    END IF;
+    IF no_engine THEN
+        UPDATE nodes SET engine_id = NULL, engine_version = NULL, data_root = NULL, last_seen_at = clock_timestamp() WHERE name = job.node;
+    END IF;
+    again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < 3);
+    UPDATE scan_jobs SET
+        status = CASE WHEN again THEN 'pending' WHEN no_engine THEN 'skipped' ELSE 'failed' END,
+        ticket = CASE WHEN again THEN gen_random_uuid() ELSE scan_jobs.ticket END,
+        attempt = CASE WHEN again AND class = 'Retryable' THEN attempt + 1 ELSE attempt END,
+        not_before = CASE WHEN class = 'Retryable' THEN clock_timestamp() + interval '5 seconds' * attempt ELSE not_before END,
+        instance = CASE WHEN again THEN NULL ELSE instance END,
+        completed_at = CASE WHEN again THEN NULL ELSE clock_timestamp() END,
+        lease_expires_at = NULL,
+        reason = left(body ->> 'reason', 64),
+        message = left(body ->> 'message', 1024)
+    WHERE id = job.id;
+    RETURN '{"outcome": "ok"}';
+END
+$$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA agent_v1 FROM PUBLIC;
+GRANT USAGE ON SCHEMA agent_v1 TO volumeviz_agent;
+GRANT EXECUTE ON FUNCTION agent_v1.claim(uuid, jsonb), agent_v1.heartbeat(uuid, jsonb), agent_v1.inventory(uuid, jsonb),
+    agent_v1.report(uuid, jsonb), agent_v1.complete(uuid, jsonb), agent_v1.fail(uuid, jsonb) TO volumeviz_agent;
