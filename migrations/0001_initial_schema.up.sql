@@ -30,7 +30,8 @@ CREATE TABLE nodes (
     deleted_at timestamptz,
     name text NOT NULL UNIQUE,
     uid text NOT NULL,
-    -- Absent: the agent found no Docker Engine.
+    -- Absent until an agent has looked.
+    has_engine boolean,
     engine_id text,
     engine_version text,
     data_root text,

@@ -174,7 +174,7 @@ BEGIN
     IF job.id IS NULL THEN
         RETURN '{"outcome": "fenced"}';
     END IF;
-    UPDATE nodes SET engine_id = body #>> '{engine,id}', engine_version = body #>> '{engine,version}',
+    UPDATE nodes SET has_engine = true, engine_id = body #>> '{engine,id}', engine_version = body #>> '{engine,version}',
         data_root = body #>> '{engine,data_root}', last_seen_at = clock_timestamp()
     WHERE name = job.node;
     PERFORM agent_v1.list_volumes(job, coalesce(body -> 'volumes', '[]'));
@@ -326,7 +326,7 @@ BEGIN
         RETURN '{"outcome": "fenced"}';
     END IF;
     IF no_engine THEN
-        UPDATE nodes SET engine_id = NULL, engine_version = NULL, data_root = NULL, last_seen_at = clock_timestamp() WHERE name = job.node;
+        UPDATE nodes SET has_engine = false, engine_id = NULL, engine_version = NULL, data_root = NULL, last_seen_at = clock_timestamp() WHERE name = job.node;
     END IF;
     again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < 3);
     UPDATE scan_jobs SET

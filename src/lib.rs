@@ -5,5 +5,12 @@
 //! work together; dependencies point `domain` ← `crd` ← `controller` and `domain` ← `store` ← `controller`, `agent`, and a test keeps
 //! them so.
 
+pub mod config;
+pub mod controller;
 pub mod crd;
 pub mod domain;
+pub mod http;
+pub mod maintain;
+pub mod migrate;
+pub mod store;
+pub mod telemetry;

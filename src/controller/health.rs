@@ -91,13 +91,15 @@ pub async fn watch(
     metrics: Metrics,
     health: watch::Sender<DatabaseHealth>,
 ) -> std::convert::Infallible {
+    let mut conn = None;
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let started = Instant::now();
-        let probed =
-            store.run("probe the database", PROBE_DEADLINE, async |conn| probe(conn, &cluster_uid).await).await;
+        let probed = store
+            .run_apart(&mut conn, "probe the database", PROBE_DEADLINE, async |conn| probe(conn, &cluster_uid).await)
+            .await;
         let next = judge(health.borrow().clone(), probed, Timestamp::now());
         metrics.probed(next.problem.is_none(), started.elapsed().as_secs_f64());
         log_change(&health.borrow(), &next);

@@ -35,7 +35,7 @@ use self::health::DatabaseHealth;
 use self::leader::Elector;
 use self::metrics::Metrics;
 use self::report::Reporter;
-use crate::config::database::DatabaseArgs;
+use crate::config::database::{DatabaseArgs, Role};
 use crate::crd::VolumeScan;
 use crate::http::{self, Check};
 use crate::store::{self, Store};
@@ -108,7 +108,7 @@ pub enum Error {
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let Args { listen, pod_name, namespace, lease_name, agent_daemonset, agent_selector, agent_port, database } = args;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
-    let store = Store::connect_lazy(&database)?;
+    let store = Store::connect_lazy(&database, Role::Controller)?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     store.register_metrics(&mut registry);

@@ -134,7 +134,7 @@ async fn take_steps(context: &Context, run: i64, steps: Vec<Step>) -> Result<(),
         .map_err(|source| Error::Jobs { operation: "change the jobs", run, source })
 }
 
-async fn change_job(conn: &mut sqlx::PgConnection, change: &Step) -> Result<(), store::Error> {
+async fn change_job(conn: &mut sqlx::PgConnection, change: &Step) -> sqlx::Result<()> {
     match change {
         Step::Retire { job, ticket } => {
             if store::jobs::re_ticket(conn, *job, *ticket).await? {

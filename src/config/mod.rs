@@ -1,0 +1,3 @@
+//! Settings, parsed once from options and environment.
+
+pub mod database;

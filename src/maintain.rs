@@ -1,0 +1,125 @@
+//! Keeps the database's schema, partitions and retention in order: the only long-running process with the owner's credential.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::database::DatabaseArgs;
+use crate::http::{self, Check};
+use crate::migrate;
+
+/// Partitions are made this far ahead: maintenance may be away for two weeks.
+const DAYS_AHEAD: i32 = 14;
+const PERIOD: Duration = Duration::from_secs(3600);
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const MAX_RETRY: Duration = Duration::from_secs(10);
+
+/// Options of `volumeviz maintain`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "0.0.0.0:8082", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Days for which every measured size is kept
+    #[arg(long, env = "VOLUMEVIZ_RAW_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=36_500))]
+    pub raw_retention_days: i32,
+    /// Days for which daily minimum, maximum and last size are kept
+    #[arg(long, env = "VOLUMEVIZ_DAILY_RETENTION_DAYS", default_value_t = 730, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=36_500))]
+    pub daily_retention_days: i32,
+    /// The database, in the name of a member of volumeviz_owner
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+/// One round of maintenance failed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Migrate(#[from] migrate::Error),
+    #[error("unable to make partitions: {0}")]
+    MakePartitions(#[source] sqlx::Error),
+    #[error("unable to look for expired partitions: {0}")]
+    Expired(#[source] sqlx::Error),
+    #[error("unable to drop partition {name}: {source}")]
+    Drop { name: String, source: sqlx::Error },
+}
+
+/// Maintains until `stop`.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<(), http::Error> {
+    let problem: Arc<Mutex<Option<String>>> = Arc::new(Mutex::new(Some("the first round is not over".to_owned())));
+    let listener = http::listen(args.listen).await?;
+    let serving = http::serve(listener, http::router(checks(Arc::clone(&problem)), Arc::new(Registry::default())));
+    tokio::select! {
+        served = serving => served,
+        never = maintain(&args, &problem) => match never {},
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+fn checks(problem: Arc<Mutex<Option<String>>>) -> http::Checks {
+    Arc::new(move || {
+        let problem = problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        vec![Check { name: "maintenance", problem, required: false }]
+    })
+}
+
+async fn maintain(args: &Args, problem: &Mutex<Option<String>>) -> std::convert::Infallible {
+    let mut retry = FIRST_RETRY;
+    loop {
+        let outcome = round(args).await.err().map(|error| error.to_string());
+        let mut told = problem.lock().unwrap_or_else(PoisonError::into_inner);
+        if outcome != *told {
+            match &outcome {
+                Some(message) => tracing::warn!("maintenance failed, trying again: {message}"),
+                None => tracing::info!("the database is in order"),
+            }
+        }
+        told.clone_from(&outcome);
+        drop(told);
+        let wait = if outcome.is_some() { retry } else { PERIOD };
+        retry = if outcome.is_some() { (retry * 2).min(MAX_RETRY) } else { FIRST_RETRY };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// One round, on a connection of its own that is closed with it.
+async fn round(args: &Args) -> Result<(), Error> {
+    let mut conn = migrate::connect(&args.database).await?;
+    let applied = migrate::up(&mut conn).await?;
+    if applied > 0 {
+        tracing::info!(migrations = applied, "migrated the schema");
+    }
+    let made: i32 = sqlx::query_scalar("SELECT maintain.make_partitions($1)")
+        .bind(DAYS_AHEAD)
+        .fetch_one(&mut conn)
+        .await
+        .map_err(Error::MakePartitions)?;
+    if made > 0 {
+        tracing::info!(partitions = made, "made partitions");
+    }
+    while let Some(name) = expired(&mut conn, args).await.map_err(Error::Expired)? {
+        drop_partition(&mut conn, &name).await.map_err(|source| Error::Drop { name: name.clone(), source })?;
+        tracing::info!(partition = name, "dropped a partition past its retention");
+    }
+    Ok(())
+}
+
+async fn expired(conn: &mut PgConnection, args: &Args) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar("SELECT maintain.expired_partition($1, $2)")
+        .bind(args.raw_retention_days)
+        .bind(args.daily_retention_days)
+        .fetch_one(conn)
+        .await
+}
+
+/// Waits for its lock for 2 s at most: every writer would wait behind it.
+async fn drop_partition(conn: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    let mut transaction = sqlx::Connection::begin(conn).await?;
+    sqlx::query("SET LOCAL lock_timeout = '2s'").execute(&mut *transaction).await?;
+    sqlx::query("SELECT maintain.drop_partition($1)").bind(name).execute(&mut *transaction).await?;
+    transaction.commit().await
+}

@@ -1,0 +1,150 @@
+//! Jobs as the controller sees them. Every change is a compare-and-set on the ticket seen: what an agent did meanwhile wins.
+
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use crate::domain::run::JobReason;
+use crate::domain::work::MAX_ATTEMPTS;
+
+/// A job that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct OpenJob {
+    /// `scan_jobs.id`.
+    pub id: i64,
+    /// Its node.
+    pub node: String,
+    /// The uid of that node when the run was planned.
+    pub node_uid: String,
+    /// Claimed by an agent.
+    pub running: bool,
+    /// Its ticket.
+    pub ticket: Uuid,
+    /// Its back-off has passed.
+    pub due: bool,
+    /// Its lease has expired by the database's clock.
+    pub lease_expired: bool,
+    /// Its node's deadline passed more than 30 s ago by the database's clock.
+    pub node_overdue: bool,
+}
+
+/// Nodes without a result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FailedNodes {
+    /// The first of them by name.
+    pub nodes: Vec<FailedNode>,
+    /// How many there are.
+    pub total: i64,
+}
+
+/// A node without a result.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct FailedNode {
+    /// The node.
+    pub node: String,
+    /// CamelCase.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Jobs of a run that have not ended, by id.
+pub async fn open(conn: &mut PgConnection, run: i64) -> sqlx::Result<Vec<OpenJob>> {
+    sqlx::query_as(
+        "SELECT id, node, node_uid, ticket, status = 'running' AS running, not_before <= clock_timestamp() AS due,
+             coalesce(lease_expires_at < clock_timestamp(), false) AS lease_expired,
+             coalesce(node_deadline + interval '30 seconds' < clock_timestamp(), false) AS node_overdue
+         FROM scan_jobs WHERE run_id = $1 AND status IN ('pending', 'running') ORDER BY id",
+    )
+    .bind(run)
+    .fetch_all(conn)
+    .await
+}
+
+/// Takes a job from a holder whose lease has expired: a new ticket and the next attempt, or the end when there is none left.
+/// `false`: the holder or another leader was faster.
+pub async fn re_ticket(conn: &mut PgConnection, job: i64, seen: Uuid) -> sqlx::Result<bool> {
+    let changed = sqlx::query(
+        "UPDATE scan_jobs SET
+             status = CASE WHEN attempt < $3 THEN 'pending' ELSE 'failed' END,
+             completed_at = CASE WHEN attempt < $3 THEN NULL ELSE clock_timestamp() END,
+             attempt = CASE WHEN attempt < $3 THEN attempt + 1 ELSE attempt END,
+             ticket = gen_random_uuid(), instance = NULL, lease_expires_at = NULL, not_before = clock_timestamp(),
+             reason = $4, message = 'the agent stopped renewing its lease'
+         WHERE id = $1 AND ticket = $2 AND status = 'running' AND lease_expires_at < clock_timestamp()",
+    )
+    .bind(job)
+    .bind(seen)
+    .bind(MAX_ATTEMPTS)
+    .bind(JobReason::AgentLost.as_str())
+    .execute(conn)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+/// Ends a job that nobody claimed.
+pub async fn skip(conn: &mut PgConnection, job: i64, seen: Uuid, reason: &str, message: &str) -> sqlx::Result<bool> {
+    let changed = sqlx::query(
+        "UPDATE scan_jobs SET status = 'skipped', ticket = gen_random_uuid(), completed_at = clock_timestamp(), reason = $3,
+             message = left($4, 1024)
+         WHERE id = $1 AND ticket = $2 AND status = 'pending'",
+    )
+    .bind(job)
+    .bind(seen)
+    .bind(reason)
+    .bind(message)
+    .execute(conn)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+/// Ends a claimed job without a result; its holder is fenced.
+pub async fn fail(conn: &mut PgConnection, job: i64, seen: Uuid, reason: &str, message: &str) -> sqlx::Result<bool> {
+    let changed = sqlx::query(
+        "UPDATE scan_jobs SET status = 'failed', ticket = gen_random_uuid(), lease_expires_at = NULL, completed_at = clock_timestamp(),
+             reason = $3, message = left($4, 1024)
+         WHERE id = $1 AND ticket = $2 AND status = 'running'",
+    )
+    .bind(job)
+    .bind(seen)
+    .bind(reason)
+    .bind(message)
+    .execute(conn)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+/// Ends every open job of a run whose deadline has passed; what went wrong before is kept as its reason.
+pub async fn end_open(conn: &mut PgConnection, run: i64) -> sqlx::Result<u64> {
+    let ended = sqlx::query(
+        "UPDATE scan_jobs SET
+             status = CASE status WHEN 'running' THEN 'failed' ELSE 'skipped' END,
+             ticket = gen_random_uuid(), lease_expires_at = NULL, completed_at = clock_timestamp(),
+             reason = $2, message = concat_ws('; before that: ', 'runTimeoutSeconds passed', message)
+         WHERE run_id = $1 AND status IN ('pending', 'running')",
+    )
+    .bind(run)
+    .bind(JobReason::RunTimeout.as_str())
+    .execute(conn)
+    .await?;
+    Ok(ended.rows_affected())
+}
+
+/// Nodes of a run that ended without a result; those without a Docker Engine are none of them, they have nothing to measure.
+pub async fn failed_nodes(conn: &mut PgConnection, run: i64, limit: i64) -> sqlx::Result<FailedNodes> {
+    let total = sqlx::query_scalar(
+        "SELECT count(*) FROM scan_jobs
+         WHERE run_id = $1 AND status IN ('failed', 'skipped') AND reason IS DISTINCT FROM 'NoDockerEngine'",
+    )
+    .bind(run)
+    .fetch_one(&mut *conn)
+    .await?;
+    let nodes = sqlx::query_as(
+        "SELECT node, coalesce(reason, '') AS reason, coalesce(message, '') AS message FROM scan_jobs
+         WHERE run_id = $1 AND status IN ('failed', 'skipped') AND reason IS DISTINCT FROM 'NoDockerEngine' ORDER BY node LIMIT $2",
+    )
+    .bind(run)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    Ok(FailedNodes { nodes, total })
+}

@@ -1,0 +1,176 @@
+//! All SQL of the product: a file a table, functions named by intent that take a connection, so that everything composes in a transaction.
+//!
+//! [`Store::run`] is the only way to a connection. It bounds every operation in time, and drops a connection that may be broken instead of
+//! giving it back: sqlx would wait for it without bound (transact-rs/sqlx#4349).
+
+pub mod agent;
+mod error;
+pub mod health;
+pub mod installation;
+pub mod jobs;
+mod metrics;
+pub mod nodes;
+pub mod results;
+pub mod runs;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection, PgPool, Postgres};
+use tokio::time::{Instant, timeout_at};
+
+pub use self::error::{Error, Kind};
+use crate::config::database::{DatabaseArgs, Role};
+
+const AGENT_CONNECTIONS: u32 = 2;
+/// Long enough that an agent's burst of reports shares a connection, short enough that it has none at rest.
+const AGENT_IDLE: Duration = Duration::from_secs(15);
+
+/// The way to the database; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    args: Arc<DatabaseArgs>,
+}
+
+/// A connection that is dropped, not given back, unless it is known to be well.
+struct Borrowed(Option<PoolConnection<Postgres>>);
+
+impl Borrowed {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
+}
+
+impl Store {
+    /// A store that connects when it is used first; fails only when the settings cannot be used.
+    pub fn connect_lazy(args: &DatabaseArgs, role: Role) -> Result<Self, Error> {
+        let options = args.connect_options().map_err(|error| Error { operation: "connect", kind: error.into() });
+        // A password file that is missing now may be there later: it is read again when the login is refused.
+        let options = match options {
+            Ok(options) => options,
+            Err(error) => {
+                tracing::warn!("{error}");
+                DatabaseArgs { password_file: None, ..args.clone() }
+                    .connect_options()
+                    .map_err(|error| Error { operation: "connect", kind: error.into() })?
+            }
+        };
+        let (most, idle, idle_time) = match role {
+            Role::Agent => (AGENT_CONNECTIONS, AGENT_CONNECTIONS, AGENT_IDLE.min(args.conn_max_idle_time)),
+            Role::Owner | Role::Controller => (args.max_open_conns, args.max_idle_conns, args.conn_max_idle_time),
+        };
+        let this_pool: Arc<OnceLock<PgPool>> = Arc::default();
+        let pool = PgPoolOptions::new()
+            .max_connections(most)
+            .max_lifetime(args.conn_max_lifetime)
+            .idle_timeout(idle_time)
+            .after_release({
+                let this_pool = Arc::clone(&this_pool);
+                move |_, _| {
+                    let enough = this_pool.get().is_some_and(|pool| pool.num_idle() >= idle as usize);
+                    Box::pin(async move { Ok(!enough) })
+                }
+            })
+            .connect_lazy_with(options);
+        this_pool.get_or_init(|| pool.clone());
+        Ok(Self { pool, args: Arc::new(args.clone()) })
+    }
+
+    /// Runs an operation on a connection of the pool, within `deadline` in all.
+    pub async fn run<T>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        let until = Instant::now() + deadline;
+        let late = || Error { operation, kind: Kind::Timeout(deadline) };
+        let acquired = timeout_at(until, self.pool.acquire()).await.map_err(|_| late())?;
+        let acquired = acquired.map_err(|error| self.refused(Error::new(operation, error)))?;
+        let mut borrowed = Borrowed(Some(acquired));
+        let Some(conn) = borrowed.0.as_deref_mut() else { return Err(late()) };
+        let done = timeout_at(until, act(conn)).await.map_err(|_| late())?;
+        match done {
+            Ok(value) => {
+                borrowed.give_back();
+                Ok(value)
+            }
+            Err(error) => {
+                let error = Error::new(operation, error);
+                if !error.poisons_connection() {
+                    borrowed.give_back();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The same in one transaction, rolled back when the operation fails.
+    pub async fn transaction<T>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        self.run(operation, deadline, async |conn| {
+            let mut transaction = conn.begin().await?;
+            let value = act(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Runs an operation on a connection outside the pool that is kept in `slot` from call to call, so that a pool in full use does not
+    /// look like a database that is away.
+    pub async fn run_apart<T>(
+        &self,
+        slot: &mut Option<PgConnection>,
+        operation: &'static str,
+        deadline: Duration,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        let until = Instant::now() + deadline;
+        let late = |_| Error { operation, kind: Kind::Timeout(deadline) };
+        let mut conn = match slot.take() {
+            Some(conn) => conn,
+            None => {
+                let options = self.args.connect_options().map_err(|error| Error { operation, kind: error.into() })?;
+                let connected = timeout_at(until, PgConnection::connect_with(&options)).await.map_err(late)?;
+                // What was read for this connection serves the pool's next ones as well.
+                self.pool.set_connect_options(options);
+                connected.map_err(|error| Error::new(operation, error))?
+            }
+        };
+        let value =
+            timeout_at(until, act(&mut conn)).await.map_err(late)?.map_err(|error| Error::new(operation, error))?;
+        *slot = Some(conn);
+        Ok(value)
+    }
+
+    /// A refused login may mean that the password file was changed: the next connection reads it again.
+    fn refused(&self, error: Error) -> Error {
+        if matches!(error.kind, Kind::AuthFailed(_))
+            && let Ok(options) = self.args.connect_options()
+        {
+            self.pool.set_connect_options(options);
+        }
+        error
+    }
+
+    /// Adds the pool's figures to `/metrics`, unless `DB_ENABLE_METRICS` is false.
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        if self.args.enable_metrics {
+            metrics::register(registry, self.pool.clone());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The figures of a scan: for each selected node, the results of the last job that this scan completed there.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, Row};
+
+use crate::domain::measurement::Completeness;
+
+/// How many volumes a status lists.
+pub const TOP_VOLUMES: i64 = 10;
+
+/// How many volumes there are of which kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Selected volumes.
+    pub volumes: i64,
+    /// Measured completely.
+    pub measured: i64,
+    /// Measured in part.
+    pub partial: i64,
+    /// Not measured because something went wrong.
+    pub failed: i64,
+    /// Not measured because they never are.
+    pub unknown: i64,
+    /// Named by Docker.
+    pub anonymous: i64,
+    /// Mounted by a running container.
+    pub in_use: i64,
+    /// Mounted by none, or by stopped ones only.
+    pub unused: i64,
+}
+
+/// The figures of a scan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results {
+    /// Volumes by kind.
+    pub counts: Counts,
+    /// Disk space of all measured volumes in bytes.
+    pub allocated_bytes: i64,
+    /// Sum of file sizes in bytes.
+    pub apparent_bytes: i64,
+    /// Files.
+    pub files: i64,
+    /// Nodes whose figures are from an earlier run than the last one.
+    pub stale_nodes: i64,
+    /// When the oldest of these figures was taken.
+    pub oldest_data_time: Option<DateTime<Utc>>,
+    /// The biggest volumes, biggest first.
+    pub top: Vec<VolumeRow>,
+}
+
+/// One measured volume.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VolumeRow {
+    /// Its node.
+    pub node: String,
+    /// Docker's name.
+    pub name: String,
+    /// Disk space in bytes.
+    pub allocated_bytes: i64,
+    /// Sum of file sizes in bytes.
+    pub apparent_bytes: i64,
+    /// Complete or Partial.
+    pub completeness: Completeness,
+    /// Running containers that mount it.
+    pub used_by_running: i64,
+    /// Stopped containers that mount it.
+    pub used_by_stopped: i64,
+    /// When it was measured.
+    pub measured_at: DateTime<Utc>,
+}
+
+/// For each given node its last completed job of this scan; beside it whether a later run has ended since.
+macro_rules! with_latest_jobs {
+    ($query:literal) => {
+        concat!(
+            "WITH latest AS (
+                 SELECT job.id, job.run_id < (
+                     SELECT max(id) FROM scan_runs WHERE scan_uid = $1 AND completed_at IS NOT NULL AND result <> 'Cancelled'
+                 ) AS stale
+                 FROM unnest($2::text[]) AS node (name) CROSS JOIN LATERAL (
+                     SELECT scan_jobs.id, scan_jobs.run_id FROM scan_jobs JOIN scan_runs ON scan_runs.id = scan_jobs.run_id
+                     WHERE scan_jobs.node = node.name AND scan_jobs.status = 'succeeded' AND scan_runs.scan_uid = $1
+                     ORDER BY scan_jobs.run_id DESC LIMIT 1
+                 ) AS job
+             ) ",
+            $query
+        )
+    };
+}
+
+/// Reads the figures. `None` when no node ever completed a job of this scan: there is nothing to sum up, which is not zero.
+pub async fn read(
+    conn: &mut PgConnection,
+    scan_uid: &str,
+    nodes: &[String],
+    top: i64,
+) -> sqlx::Result<Option<Results>> {
+    let sums = sqlx::query(with_latest_jobs!(
+        "SELECT (SELECT count(*) FROM latest) AS nodes,
+             (SELECT count(*) FROM latest WHERE stale) AS stale_nodes,
+             count(volume.id) AS volumes,
+             count(*) FILTER (WHERE result.completeness = 'Complete') AS measured,
+             count(*) FILTER (WHERE result.completeness = 'Partial') AS partial,
+             count(*) FILTER (WHERE result.completeness = 'Unknown' AND result.reason IN ('VolumeTimeout', 'DeviceHung', 'Unreadable', 'Unstorable'))
+                 AS failed,
+             count(*) FILTER (WHERE result.completeness = 'Unknown'
+                 AND result.reason NOT IN ('VolumeTimeout', 'DeviceHung', 'Unreadable', 'Unstorable')) AS unknown,
+             count(*) FILTER (WHERE volume.is_anonymous) AS anonymous,
+             count(*) FILTER (WHERE volume.is_active) AS in_use,
+             count(*) FILTER (WHERE NOT volume.is_active) AS unused,
+             least(coalesce(sum(result.allocated_bytes), 0), 9223372036854775807)::bigint AS allocated_bytes,
+             least(coalesce(sum(result.apparent_bytes), 0), 9223372036854775807)::bigint AS apparent_bytes,
+             least(coalesce(sum(result.files), 0), 9223372036854775807)::bigint AS files,
+             min(result.measured_at) AS oldest_data_time
+         FROM latest
+         JOIN scan_results AS result ON result.scan_job_id = latest.id AND result.reason IS DISTINCT FROM 'Vanished'
+         JOIN volumes AS volume ON volume.id = result.volume_id"
+    ))
+    .bind(scan_uid)
+    .bind(nodes)
+    .fetch_one(&mut *conn)
+    .await?;
+    if sums.try_get::<i64, _>("nodes")? == 0 {
+        return Ok(None);
+    }
+    let top = biggest(conn, scan_uid, nodes, top).await?;
+    Ok(Some(Results {
+        counts: Counts {
+            volumes: sums.try_get("volumes")?,
+            measured: sums.try_get("measured")?,
+            partial: sums.try_get("partial")?,
+            failed: sums.try_get("failed")?,
+            unknown: sums.try_get("unknown")?,
+            anonymous: sums.try_get("anonymous")?,
+            in_use: sums.try_get("in_use")?,
+            unused: sums.try_get("unused")?,
+        },
+        allocated_bytes: sums.try_get("allocated_bytes")?,
+        apparent_bytes: sums.try_get("apparent_bytes")?,
+        files: sums.try_get("files")?,
+        stale_nodes: sums.try_get("stale_nodes")?,
+        oldest_data_time: sums.try_get("oldest_data_time")?,
+        top,
+    }))
+}
+
+async fn biggest(
+    conn: &mut PgConnection,
+    scan_uid: &str,
+    nodes: &[String],
+    limit: i64,
+) -> sqlx::Result<Vec<VolumeRow>> {
+    sqlx::query_as(with_latest_jobs!(
+        ", biggest AS (
+             SELECT result.* FROM latest
+             JOIN scan_results AS result ON result.scan_job_id = latest.id AND result.completeness <> 'Unknown'
+             ORDER BY result.allocated_bytes DESC, result.id LIMIT $3
+         )
+         SELECT volume.node, volume.name, biggest.allocated_bytes, biggest.apparent_bytes, biggest.completeness, biggest.measured_at,
+             used.running, used.stopped
+         FROM biggest
+         JOIN volumes AS volume ON volume.id = biggest.volume_id
+         CROSS JOIN LATERAL (
+             SELECT count(DISTINCT containers.id) FILTER (WHERE containers.state IN ('running', 'paused', 'restarting')) AS running,
+                 count(DISTINCT containers.id) FILTER (WHERE containers.state NOT IN ('running', 'paused', 'restarting')) AS stopped
+             FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
+             WHERE container_volumes.volume_id = volume.id AND containers.deleted_at IS NULL
+         ) AS used
+         ORDER BY biggest.allocated_bytes DESC, biggest.id"
+    ))
+    .bind(scan_uid)
+    .bind(nodes)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+impl FromRow<'_, sqlx::postgres::PgRow> for VolumeRow {
+    fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+        let completeness: String = row.try_get("completeness")?;
+        Ok(Self {
+            node: row.try_get("node")?,
+            name: row.try_get("name")?,
+            allocated_bytes: row.try_get("allocated_bytes")?,
+            apparent_bytes: row.try_get("apparent_bytes")?,
+            completeness: if completeness == Completeness::Complete.as_str() {
+                Completeness::Complete
+            } else {
+                Completeness::Partial
+            },
+            used_by_running: row.try_get("running")?,
+            used_by_stopped: row.try_get("stopped")?,
+            measured_at: row.try_get("measured_at")?,
+        })
+    }
+}
