@@ -22,10 +22,10 @@ BEGIN
 END
 $$;
 
--- A non-negative number as bigint, at most its maximum.
+-- A number as bigint, from 0 to its maximum; NULL stays NULL.
 CREATE FUNCTION agent_v1.saturated(number numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT least(greatest(number, 0), 9223372036854775807)::bigint
+    SELECT CASE WHEN number IS NOT NULL THEN least(greatest(number, 0), 9223372036854775807)::bigint END
 $$;
 
 CREATE FUNCTION agent_v1.claim(ticket uuid, body jsonb) RETURNS jsonb
@@ -232,7 +232,7 @@ BEGIN
         RETURN '{"outcome": "fenced"}';
     END IF;
     WITH given AS (
-        SELECT DISTINCT ON (volumes.id) volumes.id AS volume, result.*,
+        SELECT DISTINCT ON (volumes.id) volumes.id AS known_volume, result.*,
             (result.figures ->> 'allocated_bytes')::numeric AS allocated, (result.figures ->> 'apparent_bytes')::numeric AS apparent,
             (result.figures ->> 'files')::numeric AS file_count, (result.figures ->> 'directories')::numeric AS directory_count
         FROM jsonb_to_recordset(coalesce(body -> 'results', '[]')) AS result (
@@ -243,13 +243,13 @@ BEGIN
     ), stored AS (
         INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, reason, method, allocated_bytes, apparent_bytes, files,
                                   directories, saturated, errors, skipped_mounts, duration_ms)
-        SELECT job.id, given.volume, clock_timestamp() - make_interval(secs => least(coalesce(given.age_ms, 0), 864000000)::float8 / 1000),
+        SELECT job.id, given.known_volume, clock_timestamp() - make_interval(secs => least(coalesce(given.age_ms, 0), 864000000)::float8 / 1000),
             given.completeness, given.reason, given.method,
             agent_v1.saturated(given.allocated), agent_v1.saturated(given.apparent), agent_v1.saturated(given.file_count),
             agent_v1.saturated(given.directory_count),
             coalesce(greatest(given.allocated, given.apparent, given.file_count, given.directory_count) > 9223372036854775807, false),
             coalesce(given.errors, '[]'), coalesce(given.skipped_mounts, '[]'), agent_v1.saturated(coalesce(given.duration_ms, 0))
-        FROM given ORDER BY given.volume
+        FROM given ORDER BY given.known_volume
         ON CONFLICT (scan_job_id, volume_id) DO NOTHING
         RETURNING id
     )

@@ -1,0 +1,47 @@
+//! Which inodes with several names were counted.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+/// Inodes that were seen and have names left that were not. Forgets an inode once all its names were seen, so it stays small.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    left: HashMap<(u64, u64), u32, RandomState>,
+}
+
+impl Links {
+    /// Whether this name is the first that is seen of its inode; `links` is the inode's `st_nlink`.
+    pub(super) fn is_first(&mut self, device: u64, inode: u64, links: u32) -> bool {
+        match self.left.entry((device, inode)) {
+            Entry::Vacant(entry) => {
+                entry.insert(links.saturating_sub(1));
+                true
+            }
+            Entry::Occupied(mut entry) => {
+                *entry.get_mut() = entry.get().saturating_sub(1);
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_inode_is_first_once_and_forgotten_when_all_its_names_were_seen() {
+        let mut links = Links::default();
+        let firsts: Vec<bool> = (0..3).map(|_| links.is_first(1, 7, 3)).collect();
+        assert_eq!(firsts, [true, false, false]);
+        assert!(links.left.is_empty());
+        assert!(
+            links.is_first(1, 8, 2) && links.is_first(2, 8, 2),
+            "the same inode number on another device is another inode"
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! Measures how big a directory tree is: a small library that knows nothing of Docker, databases or async runtimes.
+//!
+//! * Only this tree: no other mount is entered (`openat2` with `RESOLVE_NO_XDEV`), no symbolic link followed, no FIFO or device opened.
+//! * Each inode once: hard links are recognised by (device, inode).
+//! * Totals **and** errors: a number whose [`Outcome::Measured`] lists errors, or was cut short, is a lower bound.
+//! * Bounded memory and descriptors whatever the tree; only the table of hard links grows with it.
+//! * A walk ends at its deadline even when the kernel does not answer: the thread that hangs is abandoned, at most [`MAX_ABANDONED`] of
+//!   them, and the device it hangs on is not touched again until it has come back.
+
+mod links;
+mod mounts;
+mod open;
+mod tree;
+mod worker;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use self::mounts::{Mount, is_mount_point};
+use self::worker::Walk;
+
+/// Threads that may hang in the kernel before every further walk is refused.
+pub const MAX_ABANDONED: usize = 8;
+/// Nested mounts listed in an outcome; all are skipped.
+pub const MAX_LISTED_MOUNTS: usize = 100;
+/// How long threads get to notice that a walk is over before they count as hung.
+const NOTICE: Duration = Duration::from_millis(500);
+/// Without a deadline a walk may take as long as this.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Starts walks and remembers which devices hang.
+#[derive(Debug, Clone)]
+pub struct Walker {
+    threads: usize,
+    hung: Arc<Mutex<HashSet<Device>>>,
+}
+
+/// A device as in `/proc/self/mountinfo`, e.g. `8:1`; the path itself where that does not tell.
+type Device = String;
+
+/// How to measure one tree.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Ask the file system instead of walking where the tree is a whole file system.
+    pub fast: bool,
+    /// When to stop with what is known by then.
+    pub deadline: Option<Instant>,
+    /// Tells how far the walk is, and stops it.
+    pub handle: Handle,
+}
+
+/// Shared with a walk under way.
+#[derive(Debug, Clone, Default)]
+pub struct Handle {
+    inner: Arc<HandleInner>,
+}
+
+#[derive(Debug, Default)]
+struct HandleInner {
+    cancelled: AtomicBool,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Handle {
+    /// Stops the walk within 100 ms, unless the kernel does not answer.
+    pub fn cancel(&self) {
+        self.inner.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Entries seen so far.
+    pub fn entries(&self) -> u64 {
+        self.inner.entries.load(Ordering::Relaxed)
+    }
+
+    /// Bytes allocated to them.
+    pub fn bytes(&self) -> u64 {
+        self.inner.bytes.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self, entries: u64, bytes: u64) {
+        self.inner.entries.fetch_add(entries, Ordering::Relaxed);
+        self.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a tree comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// `st_blocks × 512` of every inode once, directories and the root among them.
+    pub allocated_bytes: u64,
+    /// Sum of `st_size` over regular files, each inode once. Not known to a file system that was asked.
+    pub apparent_bytes: Option<u64>,
+    /// Non-directory inodes, each once; for a file system that was asked, all its inodes in use.
+    pub files: u64,
+    /// Directories, the root included. Not known to a file system that was asked.
+    pub directories: Option<u64>,
+}
+
+/// Figures and what is missing from them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The figures.
+    pub totals: Totals,
+    /// Whether they come from the file system itself.
+    pub from_filesystem: bool,
+    /// Entries that could not be read, by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Entries that disappeared or changed their kind between being listed and being looked at: no error of anybody.
+    pub vanished: u64,
+    /// Mounts found inside and not entered: paths below the root, at most [`MAX_LISTED_MOUNTS`].
+    pub skipped_mounts: Vec<Vec<u8>>,
+    /// Why the walk ended before the tree did.
+    pub cut_short: Option<CutShort>,
+}
+
+/// Why a walk ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutShort {
+    /// Its deadline passed.
+    Deadline,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// There are figures; they are complete when there are neither errors nor `cut_short`.
+    Measured(Measured),
+    /// The root was removed, or another took its place.
+    Vanished,
+    /// The root could not be opened.
+    Unreadable {
+        /// Why.
+        kind: String,
+    },
+    /// An earlier walk hangs on this device, or too many do on others.
+    DeviceHung,
+}
+
+impl Walker {
+    /// A walker that uses this many threads a walk, at least one.
+    pub fn new(threads: usize) -> Self {
+        Self { threads: threads.max(1), hung: Arc::default() }
+    }
+
+    /// Measures a tree; blocks until it is done, its deadline passes or it is cancelled. It returns in time even when the kernel hangs.
+    pub fn measure(&self, root: &Path, options: &Options) -> Outcome {
+        let mount = Mount::of(root);
+        let device = mount.as_ref().map_or_else(|| root.to_string_lossy().into_owned(), |mount| mount.device.clone());
+        if self.hung().contains(&device) || self.hung().len() >= MAX_ABANDONED {
+            return Outcome::DeviceHung;
+        }
+        let whole = options.fast && mount.is_some_and(|mount| mount.is_whole_at(root));
+        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, options.handle.clone()));
+        let (sender, receiver) = sync_channel(1);
+        let started = std::thread::Builder::new().name("walk".to_owned()).spawn({
+            let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
+            move || {
+                let outcome = if whole { mounts::ask(walk.root()) } else { walk.run() };
+                // Nobody waits any more when this thread was given up; then the device works again.
+                drop(sender.send(outcome));
+                let mut hung = lock(&hung);
+                walk.set_finished();
+                hung.remove(&device);
+            }
+        });
+        if let Err(error) = started {
+            return Outcome::Unreadable { kind: worker::error_kind(error.raw_os_error()) };
+        }
+        let left = options.deadline.map_or(FOREVER, |deadline| deadline.saturating_duration_since(Instant::now()));
+        match receiver.recv_timeout(left) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Disconnected) => Outcome::Measured(walk.so_far(None)),
+            Err(RecvTimeoutError::Timeout) => {
+                walk.stop();
+                match receiver.recv_timeout(NOTICE) {
+                    Ok(Outcome::Measured(measured)) => {
+                        Outcome::Measured(Measured { cut_short: Some(CutShort::Deadline), ..measured })
+                    }
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        let mut hung = self.hung();
+                        if !walk.is_finished() {
+                            hung.insert(device);
+                        }
+                        drop(hung);
+                        Outcome::Measured(walk.so_far(Some(CutShort::Deadline)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn hung(&self) -> MutexGuard<'_, HashSet<Device>> {
+        lock(&self.hung)
+    }
+}
+
+/// A poisoned lock means that a thread panicked between two statements that cannot leave these values half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What tells a directory from another that is made later under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Inode number.
+    pub inode: u64,
+    /// Birth time in nanoseconds since 1970, where the file system records it.
+    pub birth_time_ns: Option<i64>,
+}
+
+impl Identity {
+    /// Of a directory; `None` when it cannot be looked at.
+    pub fn of(path: &Path) -> Option<Self> {
+        open::identity(path).ok()
+    }
+}
+
+/// The path of an entry below the root.
+fn join(components: &[&[u8]]) -> Vec<u8> {
+    components.join(&b'/')
+}
+
+#[allow(clippy::missing_fields_in_debug, reason = "a root and a count say enough")]
+impl std::fmt::Debug for Walk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Walk").field("root", &PathBuf::from(self.root())).finish()
+    }
+}

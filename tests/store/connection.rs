@@ -1,0 +1,149 @@
+//! What a user is told when the database cannot be used, and that no connection is lost over it.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::*;
+use sqlx::Connection;
+use tokio::time::Instant;
+use volumeviz::config::database::{DatabaseArgs, Role};
+use volumeviz::store::{Error, Store};
+
+const DEADLINE: Duration = Duration::from_secs(3);
+
+fn open(args: &DatabaseArgs) -> Store {
+    Store::connect_lazy(args, Role::Controller).unwrap()
+}
+
+async fn ping(store: &Store) -> Result<i32, Error> {
+    store.run("ping", DEADLINE, async |conn| sqlx::query_scalar("SELECT 1").fetch_one(conn).await).await
+}
+
+async fn why(args: &DatabaseArgs) -> (&'static str, String) {
+    let error =
+        open(args).run_apart(&mut None, "ping", DEADLINE, async |conn| conn.ping().await).await.expect_err("a failure");
+    (error.reason(), error.to_string())
+}
+
+#[tokio::test]
+async fn each_way_to_fail_has_its_reason() {
+    let database = Database::new().await;
+    let with = |more: &[&str]| database::args(database::CONTROLLER, &database.name, more);
+    let ca = database::ca();
+    let ca = ca.to_str().unwrap();
+    assert!(
+        open(&with(&["--db-sslrootcert", ca]))
+            .run_apart(&mut None, "ping", DEADLINE, async |conn| conn.ping().await)
+            .await
+            .is_ok()
+    );
+    assert_eq!(why(&with(&["--db-password", "wrong"])).await.0, "AuthFailed");
+    assert_eq!(why(&with(&["--db-password-file", "/does/not/exist"])).await.0, "AuthFailed");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (reason, message) = why(&DatabaseArgs { port: free, ..with(&[]) }).await;
+    assert!(reason == "Unreachable" && message.contains("refused"), "{reason} {message}");
+    let mut another = tempfile::NamedTempFile::new().unwrap();
+    another.write_all(include_bytes!("another-ca.crt")).unwrap();
+    let another = another.path().to_str().unwrap();
+    let (reason, message) = why(&with(&["--db-sslrootcert", another])).await;
+    assert!(reason == "TlsFailed", "{reason} {message}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_host_is_refused_by_full_verification_only() {
+    let database = Database::new().await;
+    let ca = database::ca();
+    let ca = ca.to_str().unwrap();
+    let with = |mode: &str| DatabaseArgs {
+        host: "127.0.0.2".to_owned(),
+        ..database::args(database::CONTROLLER, &database.name, &["--db-sslrootcert", ca, "--db-sslmode", mode])
+    };
+    // The server listens on 127.0.0.1 only: a forwarder makes it answer under a name its certificate does not have.
+    let forwarder = forward("127.0.0.2").await;
+    assert_eq!(why(&DatabaseArgs { port: forwarder, ..with("verify-full") }).await.0, "TlsFailed");
+    let args = DatabaseArgs { port: forwarder, ..with("verify-ca") };
+    assert!(open(&args).run_apart(&mut None, "ping", DEADLINE, async |conn| conn.ping().await).await.is_ok());
+}
+
+/// Forwards connections on another loopback address to the server.
+async fn forward(address: &str) -> u16 {
+    let listener = tokio::net::TcpListener::bind((address, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut inbound, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut outbound = tokio::net::TcpStream::connect(("127.0.0.1", database::port())).await?;
+                tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_password_file_that_changed_is_read_again() {
+    let database = Database::new().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "old\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let store = open(&database::args(database::CONTROLLER, &database.name, &["--db-password-file", path]));
+    assert_eq!(ping(&store).await.unwrap_err().reason(), "AuthFailed");
+    std::fs::write(file.path(), format!("{}\n", database::variable("TEST_PG_PASSWORD"))).unwrap();
+    assert_eq!(ping(&store).await.unwrap_err().reason(), "AuthFailed", "the refusal makes it read the file");
+    assert_eq!(ping(&store).await.unwrap(), 1);
+}
+
+/// A server that takes connections and never says a word: every operation ends in time, and afterwards the pool is as large as before.
+#[tokio::test]
+async fn a_silent_server_costs_time_but_no_connection() {
+    let database = Database::new().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args = database::args(database::CONTROLLER, &database.name, &["--db-max-open-conns", "2"]);
+    let store = open(&DatabaseArgs { port: silent.local_addr().unwrap().port(), ..args.clone() });
+    for _ in 0..4 {
+        let started = Instant::now();
+        let short = Duration::from_millis(300);
+        let error = store.run("ping", short, async |conn| conn.ping().await).await.unwrap_err();
+        assert_eq!(error.reason(), "Unreachable");
+        assert!(started.elapsed() < DEADLINE);
+    }
+    let store = open(&args);
+    for _ in 0..4 {
+        let stuck = store
+            .run("wait", Duration::from_millis(300), async |conn| {
+                sqlx::query("SELECT pg_sleep(60)").execute(conn).await
+            })
+            .await;
+        assert_eq!(stuck.unwrap_err().reason(), "Unreachable");
+    }
+    assert_eq!(ping(&store).await.unwrap(), 1, "a connection is free although four operations were given up");
+}
+
+#[tokio::test]
+async fn at_rest_an_agent_has_no_connection() {
+    let database = Database::new().await;
+    let args = database::args(
+        database::AGENT,
+        &database.name,
+        &["--db-conn-max-idle-time", "1s", "--db-max-open-conns", "25"],
+    );
+    let store = Store::connect_lazy(&args, Role::Agent).unwrap();
+    let hold = async || {
+        store.run("hold", DEADLINE, async |conn| sqlx::query("SELECT pg_sleep(0.2)").execute(conn).await).await.unwrap()
+    };
+    let connections =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'vv_agent' AND datname = current_database()";
+    tokio::join!(hold(), hold(), hold(), hold(), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(
+            database.number(connections).await <= 2,
+            "an agent has two connections at most, whatever DB_MAX_OPEN_CONNS says"
+        );
+    });
+    let until = Instant::now() + Duration::from_secs(20);
+    while database.number(connections).await > 0 {
+        assert!(Instant::now() < until, "connections are kept at rest");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,102 @@
+//! Planning, ending and cancelling runs, as the controller's role.
+
+use super::*;
+use volumeviz::domain::run::RunResult;
+use volumeviz::store::health::{Reason, probe};
+
+#[tokio::test]
+async fn planning_twice_makes_one_run() {
+    let database = Database::new().await;
+    let first = plan(&database, "t:now", &["n1", "n2"]).await;
+    assert_eq!(plan(&database, "t:now", &["n3"]).await, first);
+    assert_eq!(database.number("SELECT count(*) FROM scan_jobs").await, 2);
+    assert_ne!(plan(&database, "t:later", &["n1"]).await, first);
+}
+
+#[tokio::test]
+async fn two_leaders_planning_at_once_make_one_run() {
+    let database = Database::new().await;
+    let (a, b) = tokio::join!(plan(&database, "once", &["n1"]), plan(&database, "once", &["n1"]));
+    assert_eq!(a, b);
+    assert_eq!(database.number("SELECT count(*) FROM scan_runs").await, 1);
+}
+
+#[tokio::test]
+async fn a_run_ends_once() {
+    let database = Database::new().await;
+    let run = plan(&database, "once", &["n1"]).await;
+    let mut conn = database.controller().await;
+    assert!(store::runs::finish(&mut conn, run, RunResult::Partial, "DeadlineExceeded").await.unwrap());
+    assert!(!store::runs::finish(&mut conn, run, RunResult::Succeeded, "RunSucceeded").await.unwrap());
+    let history = store::runs::history(&mut conn, "scan-uid", 5).await.unwrap();
+    assert_eq!(history[0].result, Some(RunResult::Partial));
+    assert!(store::runs::active(&mut conn, "scan-uid").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_passed_deadline_ends_what_is_open_and_keeps_what_went_wrong() {
+    let database = Database::new().await;
+    let run = plan(&database, "once", &["n1", "n2", "n3"]).await;
+    Agent::on(&database, "n1").measure(ticket(&database, run, "n1").await, &[("a", 1)]).await;
+    let held = ticket(&database, run, "n2").await;
+    let agent = Agent::on(&database, "n2");
+    agent.claimed(held).await;
+    let mut conn = database.controller().await;
+    assert_eq!(store::jobs::end_open(&mut conn, run).await.unwrap(), 2);
+    assert_eq!(agent.heartbeat(held).await, Reply::Fenced);
+    let nodes = store::runs::progress(&mut conn, run).await.unwrap().nodes;
+    assert_eq!((nodes.succeeded, nodes.failed, nodes.skipped), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn skip_and_fail_only_take_the_ticket_seen() {
+    let database = Database::new().await;
+    let run = plan(&database, "once", &["n1"]).await;
+    let seen = ticket(&database, run, "n1").await;
+    let mut conn = database.controller().await;
+    let job = store::jobs::open(&mut conn, run).await.unwrap()[0].id;
+    Agent::on(&database, "n1").claimed(seen).await;
+    assert!(!store::jobs::skip(&mut conn, job, seen, "AgentMissing", "").await.unwrap(), "it was claimed a moment ago");
+    assert!(!store::jobs::fail(&mut conn, job, Uuid::new_v4(), "NodeGone", "").await.unwrap());
+    assert!(store::jobs::fail(&mut conn, job, seen, "NodeGone", "").await.unwrap());
+}
+
+#[tokio::test]
+async fn runs_of_deleted_scans_are_cancelled_and_their_agents_fenced() {
+    let database = Database::new().await;
+    let (run, ticket, agent) = claimed(&database).await;
+    let mut conn = database.controller().await;
+    assert_eq!(store::runs::active_scans(&mut conn).await.unwrap(), ["scan-uid"]);
+    assert_eq!(store::runs::cancel_of(&mut conn, &["scan-uid".to_owned()]).await.unwrap(), 1);
+    assert_eq!(agent.heartbeat(ticket).await, Reply::Fenced);
+    assert!(store::jobs::open(&mut conn, run).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn health_tells_its_reasons_apart() {
+    let database = Database::new().await;
+    let mut conn = database.controller().await;
+    let reason = async |conn: &mut database::Conn, cluster: &str| {
+        probe(conn, cluster).await.unwrap().problem.map(|(reason, _)| reason)
+    };
+    assert_eq!(reason(&mut conn, "cluster-a").await, None);
+    assert_eq!(reason(&mut conn, "cluster-b").await, Some(Reason::ForeignDatabase));
+    let mut superuser = database.superuser().await;
+    database::execute(&mut superuser, "UPDATE migrations SET success = false WHERE version = 3".to_owned()).await;
+    assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::SchemaMismatch));
+    database::execute(
+        &mut superuser,
+        "UPDATE migrations SET success = true; DELETE FROM migrations WHERE version = 6".to_owned(),
+    )
+    .await;
+    assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::Migrating));
+    database::execute(&mut superuser, "INSERT INTO migrations SELECT 6, 'x', now(), true, '', 0".to_owned()).await;
+    database::execute(&mut superuser, "REVOKE UPDATE ON scan_jobs FROM volumeviz_controller".to_owned()).await;
+    assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::GrantsMissing));
+    database::execute(&mut superuser, "REVOKE SELECT ON migrations FROM volumeviz_controller".to_owned()).await;
+    assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::GrantsMissing));
+    database::execute(&mut superuser, format!("GRANT SELECT ON migrations TO volumeviz_controller; ALTER DATABASE {} SET default_transaction_read_only = on", database.name)).await;
+    assert_eq!(reason(&mut *database.controller().await, "cluster-a").await, Some(Reason::ReadOnly));
+    let bare = Database::bare().await;
+    assert_eq!(reason(&mut *bare.controller().await, "cluster-a").await, Some(Reason::Migrating));
+}

@@ -1,0 +1,153 @@
+//! A database of its own for a test, copied from a template that is migrated once.
+
+use std::env;
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+
+use clap::Parser;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{Connection, Executor, PgConnection};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+use volumeviz::config::database::DatabaseArgs;
+use volumeviz::migrate;
+
+/// The three logins, each a member of one group; the password is the superuser's.
+pub const OWNER: &str = "vv_owner";
+pub const CONTROLLER: &str = "vv_controller";
+pub const AGENT: &str = "vv_agent";
+
+const TEMPLATE: &str = "volumeviz_template";
+const BOOTSTRAP: &str = include_str!("../../deploy/bootstrap.sql");
+
+pub struct Database {
+    pub name: String,
+}
+
+/// A connection as one of the logins.
+pub struct Conn(PgConnection);
+
+impl Deref for Conn {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Conn {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+pub fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run by tests/with-postgres"))
+}
+
+pub fn port() -> u16 {
+    variable("TEST_PG_PORT").parse().unwrap()
+}
+
+pub fn ca() -> PathBuf {
+    variable("TEST_PG_CA").into()
+}
+
+/// The product's own settings for a login; `more` are options as on the command line.
+pub fn args(user: &str, database: &str, more: &[&str]) -> DatabaseArgs {
+    let (port, password) = (port().to_string(), variable("TEST_PG_PASSWORD"));
+    let fixed = ["volumeviz", "--db-host=127.0.0.1", "--db-port", &port, "--db-user", user, "--db-name", database];
+    let password: &[&str] =
+        if more.iter().any(|option| option.starts_with("--db-password")) { &[] } else { &["--db-password", &password] };
+    Cli::try_parse_from(fixed.iter().chain(password).chain(more)).unwrap_or_else(|error| panic!("{error}")).database
+}
+
+async fn connect(user: &str, database: &str) -> PgConnection {
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port())
+        .username(user)
+        .password(&variable("TEST_PG_PASSWORD"))
+        .database(database)
+        .ssl_mode(PgSslMode::Require);
+    PgConnection::connect_with(&options).await.unwrap_or_else(|error| panic!("{user}@{database}: {error}"))
+}
+
+/// Runs a fixture's own SQL; names in it are the fixture's, never input.
+pub async fn execute(conn: &mut PgConnection, sql: String) {
+    conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.unwrap();
+}
+
+async fn template() {
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    MADE.get_or_init(|| async {
+        let mut postgres = connect("postgres", "postgres").await;
+        execute(&mut postgres, format!("CREATE DATABASE {TEMPLATE}")).await;
+        bootstrap(TEMPLATE).await;
+        for (login, group) in
+            [(OWNER, "volumeviz_owner"), (CONTROLLER, "volumeviz_controller"), (AGENT, "volumeviz_agent")]
+        {
+            let password = variable("TEST_PG_PASSWORD");
+            execute(&mut postgres, format!("CREATE ROLE {login} LOGIN PASSWORD '{password}' IN ROLE {group}")).await;
+        }
+        let mut owner = migrate::connect(&args(OWNER, TEMPLATE, &[])).await.unwrap();
+        migrate::up(&mut owner).await.unwrap();
+        owner.close().await.unwrap();
+    })
+    .await;
+}
+
+/// Runs `deploy/bootstrap.sql` in a database.
+pub async fn bootstrap(database: &str) {
+    execute(&mut connect("postgres", database).await, BOOTSTRAP.to_owned()).await;
+}
+
+impl Database {
+    /// Migrated and empty.
+    pub async fn new() -> Self {
+        template().await;
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let mut postgres = connect("postgres", "postgres").await;
+        execute(&mut postgres, format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+        bootstrap(&name).await;
+        Self { name }
+    }
+
+    /// Bootstrapped and not migrated.
+    pub async fn bare() -> Self {
+        template().await;
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        execute(&mut connect("postgres", "postgres").await, format!("CREATE DATABASE {name}")).await;
+        bootstrap(&name).await;
+        Self { name }
+    }
+
+    pub async fn controller(&self) -> Box<Conn> {
+        Box::new(Conn(connect(CONTROLLER, &self.name).await))
+    }
+
+    pub async fn agent(&self) -> Box<Conn> {
+        Box::new(Conn(connect(AGENT, &self.name).await))
+    }
+
+    pub async fn superuser(&self) -> Box<Conn> {
+        Box::new(Conn(connect("postgres", &self.name).await))
+    }
+
+    /// Lets every lease expire and every back-off pass, as if time had.
+    pub async fn expire_leases(&self) {
+        let expire = "UPDATE scan_jobs SET not_before = clock_timestamp(),
+                      lease_expires_at = CASE WHEN status = 'running' THEN clock_timestamp() - interval '1 second' END";
+        sqlx::query(expire).execute(&mut **self.superuser().await).await.unwrap();
+    }
+
+    /// One number.
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut **self.superuser().await).await.unwrap()
+    }
+}

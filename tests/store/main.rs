@@ -1,0 +1,195 @@
+//! The database on a real PostgreSQL: fencing, uniqueness, counts, grants, migrations, errors.
+//!
+//! Run by `tests/with-postgres`. Each test has a database of its own, and acts as the role it is about: the grants are part of the test.
+
+mod connection;
+mod controller;
+mod database;
+mod fencing;
+mod inventory;
+mod migrations;
+mod results;
+
+use database::Database;
+use serde_json::json;
+use uuid::Uuid;
+use volumeviz::domain::contract::{
+    Claim, ClaimBody, ClaimReply, CompleteBody, Engine, FailBody, FailureClass, HeartbeatBody, InventoryBody,
+    InventoryContainer, InventoryMount, InventoryTotals, InventoryVolume, Progress, Reply, ReportBody,
+};
+use volumeviz::domain::measurement::{Completeness, Figures, Method, VolumeResult};
+use volumeviz::domain::selector::VolumeKind;
+use volumeviz::domain::work::WorkOrder;
+use volumeviz::store;
+use volumeviz::store::runs::NewRun;
+
+/// One agent process.
+struct Agent<'a> {
+    database: &'a Database,
+    instance: Uuid,
+    node: String,
+}
+
+impl<'a> Agent<'a> {
+    fn on(database: &'a Database, node: &str) -> Self {
+        Self { database, instance: Uuid::new_v4(), node: node.to_owned() }
+    }
+
+    async fn claim(&self, ticket: Uuid) -> ClaimReply {
+        let body = ClaimBody {
+            instance: self.instance,
+            agent_version: "test".to_owned(),
+            node_name: self.node.clone(),
+            node_uid: format!("{}-uid", self.node),
+        };
+        store::agent::claim(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+    }
+
+    async fn claimed(&self, ticket: Uuid) -> Claim {
+        match self.claim(ticket).await {
+            ClaimReply::Claimed(claim) => *claim,
+            ClaimReply::Fenced => panic!("fenced"),
+        }
+    }
+
+    async fn heartbeat(&self, ticket: Uuid) -> Reply {
+        let body = HeartbeatBody { instance: self.instance, progress: progress(0) };
+        store::agent::heartbeat(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+    }
+
+    async fn inventory(&self, ticket: Uuid, volumes: &[InventoryVolume], containers: &[InventoryContainer]) -> Reply {
+        let totals = InventoryTotals { volumes: count(volumes.len()), containers: count(containers.len()) };
+        self.chunk(ticket, volumes, containers, Some(totals)).await
+    }
+
+    async fn chunk(
+        &self,
+        ticket: Uuid,
+        volumes: &[InventoryVolume],
+        containers: &[InventoryContainer],
+        totals: Option<InventoryTotals>,
+    ) -> Reply {
+        let body = InventoryBody {
+            instance: self.instance,
+            engine: Engine {
+                id: "engine".to_owned(),
+                version: "28".to_owned(),
+                data_root: "/var/lib/docker".to_owned(),
+            },
+            volumes: volumes.to_vec(),
+            containers: containers.to_vec(),
+            totals,
+        };
+        store::agent::inventory(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+    }
+
+    async fn report(&self, ticket: Uuid, results: &[VolumeResult]) -> Reply {
+        self.try_report(ticket, results).await.unwrap()
+    }
+
+    async fn try_report(&self, ticket: Uuid, results: &[VolumeResult]) -> sqlx::Result<Reply> {
+        let body = ReportBody { instance: self.instance, results: results.to_vec(), progress: progress(results.len()) };
+        store::agent::report(&mut *self.database.agent().await, ticket, &body).await
+    }
+
+    async fn complete(&self, ticket: Uuid, results: usize) -> Reply {
+        let body = CompleteBody { instance: self.instance, results: count(results), progress: progress(results) };
+        store::agent::complete(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+    }
+
+    async fn fail(&self, ticket: Uuid, class: FailureClass, reason: &str) -> Reply {
+        let body = FailBody { instance: self.instance, class, reason: reason.to_owned(), message: "why".to_owned() };
+        store::agent::fail(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+    }
+
+    /// A whole job over these volumes.
+    async fn measure(&self, ticket: Uuid, volumes: &[(&str, u64)]) {
+        self.claimed(ticket).await;
+        let listed: Vec<_> = volumes.iter().map(|(name, _)| volume(name)).collect();
+        assert_eq!(self.inventory(ticket, &listed, &[]).await, Reply::Ok);
+        let results: Vec<_> = volumes.iter().map(|(name, bytes)| result(name, *bytes)).collect();
+        assert_eq!(self.report(ticket, &results).await, Reply::Ok);
+        assert_eq!(self.complete(ticket, volumes.len()).await, Reply::Ok);
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap()
+}
+
+fn progress(volumes: usize) -> Progress {
+    Progress { volumes_total: count(volumes), volumes_done: count(volumes), entries: 10, bytes: 100 }
+}
+
+fn volume(name: &str) -> InventoryVolume {
+    InventoryVolume {
+        name: name.to_owned(),
+        driver: "local".to_owned(),
+        mountpoint: format!("/var/lib/docker/volumes/{name}/_data"),
+        scope: "local".to_owned(),
+        labels: [("app".to_owned(), "db".to_owned())].into(),
+        options: Default::default(),
+        kind: VolumeKind::Named,
+        selected: true,
+        created_at: None,
+        inode: None,
+        birth_time_ns: None,
+    }
+}
+
+fn container(id: &str, state: &str, volumes: &[&str]) -> InventoryContainer {
+    let mount = |volume: &&str| InventoryMount {
+        volume: (*volume).to_owned(),
+        destination: "/data".to_owned(),
+        read_write: true,
+    };
+    InventoryContainer {
+        container_id: id.to_owned(),
+        name: format!("{id}-name"),
+        image: "busybox".to_owned(),
+        state: state.to_owned(),
+        labels: Default::default(),
+        mounts: volumes.iter().map(mount).collect(),
+    }
+}
+
+fn result(name: &str, bytes: u64) -> VolumeResult {
+    VolumeResult {
+        volume: name.to_owned(),
+        completeness: Completeness::Complete,
+        reason: None,
+        method: Some(Method::Walk),
+        figures: Some(Figures { allocated_bytes: bytes, apparent_bytes: bytes / 2, files: 3, directories: 1 }),
+        errors: Vec::new(),
+        skipped_mounts: Vec::new(),
+        duration_ms: 5,
+        age_ms: 0,
+    }
+}
+
+/// Plans a run of scan `scan-uid` and returns its id.
+async fn plan(database: &Database, key: &str, nodes: &[&str]) -> i64 {
+    let run = NewRun {
+        scan_uid: "scan-uid".to_owned(),
+        scan_name: "scan".to_owned(),
+        key: key.to_owned(),
+        work: serde_json::from_value::<WorkOrder>(json!({})).unwrap(),
+        nodes: nodes.iter().map(|node| ((*node).to_owned(), format!("{node}-uid"))).collect(),
+    };
+    store::runs::plan(&mut *database.controller().await, &run).await.unwrap().id
+}
+
+/// The ticket of a node's open job.
+async fn ticket(database: &Database, run: i64, node: &str) -> Uuid {
+    let open = store::jobs::open(&mut *database.controller().await, run).await.unwrap();
+    open.into_iter().find(|job| job.node == node).expect("an open job").ticket
+}
+
+/// A run over one node, claimed by a fresh agent.
+async fn claimed<'a>(database: &'a Database) -> (i64, Uuid, Agent<'a>) {
+    let run = plan(database, "once", &["n1"]).await;
+    let ticket = ticket(database, run, "n1").await;
+    let agent = Agent::on(database, "n1");
+    agent.claimed(ticket).await;
+    (run, ticket, agent)
+}
