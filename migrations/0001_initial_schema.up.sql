@@ -197,9 +197,9 @@ CREATE TABLE volume_sizes (
     completeness text NOT NULL,
     method text NOT NULL,
     allocated_bytes bigint NOT NULL,
-    apparent_bytes bigint NOT NULL,
+    apparent_bytes bigint,
     files bigint NOT NULL,
-    directories bigint NOT NULL,
+    directories bigint,
     PRIMARY KEY (id, created_at)
 ) PARTITION BY RANGE (created_at);
 ALTER SEQUENCE volume_sizes_id_seq OWNED BY volume_sizes.id;
@@ -213,7 +213,7 @@ CREATE TABLE volume_sizes_daily (
     min_allocated_bytes bigint NOT NULL,
     max_allocated_bytes bigint NOT NULL,
     last_allocated_bytes bigint NOT NULL,
-    last_apparent_bytes bigint NOT NULL,
+    last_apparent_bytes bigint,
     last_files bigint NOT NULL,
     last_at timestamptz NOT NULL,
     PRIMARY KEY (volume_id, day, method)

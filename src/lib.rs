@@ -5,6 +5,8 @@
 //! work together; dependencies point `domain` ← `crd` ← `controller` and `domain` ← `store` ← `controller`, `agent`, and a test keeps
 //! them so.
 
+pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod crd;
@@ -12,5 +14,6 @@ pub mod domain;
 pub mod http;
 pub mod maintain;
 pub mod migrate;
+pub mod scan;
 pub mod store;
 pub mod telemetry;

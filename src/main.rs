@@ -1,2 +1,11 @@
 //! The `volumeviz` executable.
-fn main() {}
+
+use std::process::ExitCode;
+
+// musl's own allocator serialises threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    volumeviz::cli::run()
+}

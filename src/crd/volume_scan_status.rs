@@ -179,8 +179,9 @@ pub struct TopVolume {
     pub name: String,
     /// Disk space in bytes.
     pub allocated_bytes: i64,
-    /// Sum of file sizes in bytes.
-    pub apparent_bytes: i64,
+    /// Sum of file sizes in bytes, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparent_bytes: Option<i64>,
     /// Disk space for people.
     #[schemars(length(max = 16))]
     pub size: String,

@@ -67,6 +67,8 @@ pub enum VolumeReason {
     ReadErrors,
     /// PostgreSQL refused this one row; its figures are lost.
     Unstorable,
+    /// The scan lists volumes and measures none (`mode: Inventory`).
+    NotMeasured,
 }
 
 impl VolumeReason {
@@ -83,6 +85,7 @@ impl VolumeReason {
             Self::Unreadable => "Unreadable",
             Self::ReadErrors => "ReadErrors",
             Self::Unstorable => "Unstorable",
+            Self::NotMeasured => "NotMeasured",
         }
     }
 }
@@ -101,12 +104,14 @@ pub struct ErrorCount {
 pub struct Figures {
     /// Disk space in bytes: `st_blocks × 512` of every inode once, directories and the root among them (POSIX `st_blocks`, 512-byte units on Linux).
     pub allocated_bytes: u64,
-    /// Sum of `st_size` over regular files in bytes, each inode once.
-    pub apparent_bytes: u64,
-    /// Non-directory inodes, each once.
+    /// Sum of `st_size` over regular files in bytes, each inode once; not known by `Statvfs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparent_bytes: Option<u64>,
+    /// Non-directory inodes, each once; by `Statvfs` all inodes in use.
     pub files: u64,
-    /// Directories, the root included.
-    pub directories: u64,
+    /// Directories, the root included; not known by `Statvfs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directories: Option<u64>,
 }
 
 /// The outcome of measuring one volume, final for its run.

@@ -8,4 +8,5 @@ pub mod dispatch;
 pub mod measurement;
 pub mod run;
 pub mod selector;
+pub mod text;
 pub mod work;

@@ -57,8 +57,8 @@ pub struct VolumeRow {
     pub name: String,
     /// Disk space in bytes.
     pub allocated_bytes: i64,
-    /// Sum of file sizes in bytes.
-    pub apparent_bytes: i64,
+    /// Sum of file sizes in bytes, where it is known.
+    pub apparent_bytes: Option<i64>,
     /// Complete or Partial.
     pub completeness: Completeness,
     /// Running containers that mount it.

@@ -159,7 +159,12 @@ fn result(name: &str, bytes: u64) -> VolumeResult {
         completeness: Completeness::Complete,
         reason: None,
         method: Some(Method::Walk),
-        figures: Some(Figures { allocated_bytes: bytes, apparent_bytes: bytes / 2, files: 3, directories: 1 }),
+        figures: Some(Figures {
+            allocated_bytes: bytes,
+            apparent_bytes: Some(bytes / 2),
+            files: 3,
+            directories: Some(1),
+        }),
         errors: Vec::new(),
         skipped_mounts: Vec::new(),
         duration_ms: 5,

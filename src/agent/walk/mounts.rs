@@ -14,6 +14,8 @@ pub struct Mount {
     pub root: PathBuf,
     /// Where it is mounted.
     pub mount_point: PathBuf,
+    /// Type of the file system, e.g. `ext4`.
+    pub filesystem: String,
 }
 
 impl Mount {
@@ -25,6 +27,15 @@ impl Mount {
     /// Whether the path is where a whole file system is mounted.
     pub fn is_whole_at(&self, path: &Path) -> bool {
         self.mount_point == path && self.root == Path::new("/")
+    }
+}
+
+impl Mount {
+    /// Whether its data lies on another machine, which may be slow, gone, or shared by many.
+    pub fn is_network(&self) -> bool {
+        const NETWORK: [&str; 9] = ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "9p", "afs"];
+        let kind = self.filesystem.strip_prefix("fuse.").unwrap_or(&self.filesystem);
+        NETWORK.contains(&kind) || kind == "sshfs"
     }
 }
 
@@ -43,7 +54,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ').skip(2);
     let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
     let path = |field: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(unescape(field)));
-    Some(Mount { device, root: path(fields.next()?), mount_point: path(fields.next()?) })
+    let (root, mount_point) = (path(fields.next()?), path(fields.next()?));
+    let filesystem = fields.skip_while(|field| *field != b"-").nth(1)?;
+    Some(Mount { device, root, mount_point, filesystem: String::from_utf8_lossy(filesystem).into_owned() })
 }
 
 /// Space, tab, newline and backslash are written as three octal digits behind a backslash.

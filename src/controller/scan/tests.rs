@@ -379,7 +379,7 @@ fn biggest_results() -> Results {
         node: "n".repeat(253),
         name,
         allocated_bytes: i64::MAX,
-        apparent_bytes: i64::MAX,
+        apparent_bytes: Some(i64::MAX),
         completeness: Completeness::Partial,
         used_by_running: i64::MAX,
         used_by_stopped: i64::MAX,

@@ -1,0 +1,221 @@
+//! From a listed volume to its result: what may be walked, how long, and what the walk's outcome means.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::walk::{CutShort, Handle, Measured, Mount, Options, Outcome, Walker, is_mount_point};
+use crate::domain::contract::{Engine, InventoryVolume};
+use crate::domain::measurement::{Completeness, ErrorCount, Figures, Method, VolumeReason, VolumeResult};
+use crate::domain::text;
+use crate::domain::work::{Mode, WorkOrder};
+
+/// A volume to measure: where it is, or why it is never walked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub volume: String,
+    /// Its root.
+    pub path: Result<PathBuf, VolumeReason>,
+}
+
+/// Measures the volumes of one job; they share one progress and one end.
+#[derive(Debug, Clone)]
+pub struct Measurer {
+    walker: Walker,
+    mode: Mode,
+    parallel_volumes: usize,
+    volume_timeout: Duration,
+    deadline: Instant,
+    handle: Handle,
+}
+
+impl Target {
+    /// A directory as it is given.
+    pub fn directory(name: String, path: PathBuf) -> Self {
+        Self { volume: name, path: Ok(path) }
+    }
+
+    /// A listed volume.
+    pub fn new(volume: &InventoryVolume, engine: &Engine, data_root: &Path) -> Self {
+        Self { volume: volume.name.clone(), path: measurable(volume, engine, data_root) }
+    }
+}
+
+/// What may be walked: volumes of the driver `local` on this machine. One with `device=` is a mount that exists only while a container uses
+/// it; without it the directory below is empty, which must not be taken for an empty volume.
+fn measurable(volume: &InventoryVolume, engine: &Engine, data_root: &Path) -> Result<PathBuf, VolumeReason> {
+    let path = PathBuf::from(&volume.mountpoint);
+    let option = |name: &str| volume.options.get(name).map(String::as_str);
+    if volume.driver != "local" {
+        return Err(VolumeReason::DriverNotLocal);
+    }
+    if option("type").is_some_and(|kind| kind.starts_with("nfs") || kind.starts_with("cifs") || kind.starts_with("smb"))
+    {
+        return Err(VolumeReason::NetworkFilesystem);
+    }
+    if Path::new(&engine.data_root) != data_root {
+        return Err(VolumeReason::DataRootMismatch);
+    }
+    if option("device").is_some_and(|device| !device.is_empty()) && !is_mount_point(&path) {
+        return Err(VolumeReason::NotMounted);
+    }
+    if Mount::of(&path).is_some_and(|mount| mount.is_network()) {
+        return Err(VolumeReason::NetworkFilesystem);
+    }
+    Ok(path)
+}
+
+impl Measurer {
+    /// Measures by these rules until `deadline`.
+    pub fn new(walker: Walker, work: &WorkOrder, deadline: Instant) -> Self {
+        let positive = |seconds: i32| u64::try_from(seconds).unwrap_or(1).max(1);
+        Self {
+            walker,
+            mode: work.mode,
+            parallel_volumes: usize::try_from(work.limits.parallel_volumes).unwrap_or(1).max(1),
+            volume_timeout: Duration::from_secs(positive(work.limits.volume_timeout_seconds)),
+            deadline,
+            handle: Handle::default(),
+        }
+    }
+
+    /// How many volumes at a time.
+    pub const fn parallel_volumes(&self) -> usize {
+        self.parallel_volumes
+    }
+
+    /// Entries seen so far, over all volumes.
+    pub fn entries(&self) -> i64 {
+        i64::try_from(self.handle.entries()).unwrap_or(i64::MAX)
+    }
+
+    /// Bytes allocated to them.
+    pub fn bytes(&self) -> i64 {
+        i64::try_from(self.handle.bytes()).unwrap_or(i64::MAX)
+    }
+
+    /// Ends every walk.
+    pub fn cancel(&self) {
+        self.handle.cancel();
+    }
+
+    /// Measures one volume.
+    pub async fn measure(&self, target: Target) -> VolumeResult {
+        let Target { volume, path } = target;
+        let path = match path {
+            Ok(_) if self.mode == Mode::Inventory => return VolumeResult::unknown(volume, VolumeReason::NotMeasured),
+            Ok(path) => path,
+            Err(reason) => return VolumeResult::unknown(volume, reason),
+        };
+        let started = Instant::now();
+        let options = Options {
+            fast: self.mode == Mode::Fast,
+            deadline: Some(self.deadline.min(started + self.volume_timeout)),
+            handle: self.handle.clone(),
+        };
+        let walker = self.walker.clone();
+        let outcome = tokio::task::spawn_blocking(move || walker.measure(&path, &options)).await;
+        let outcome = outcome.unwrap_or_else(|error| Outcome::Unreadable { kind: error.to_string() });
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        VolumeResult { duration_ms, ..result(volume, outcome) }
+    }
+}
+
+/// What an outcome means for its volume.
+fn result(volume: String, outcome: Outcome) -> VolumeResult {
+    match outcome {
+        Outcome::Vanished => VolumeResult::unknown(volume, VolumeReason::Vanished),
+        Outcome::DeviceHung => VolumeResult::unknown(volume, VolumeReason::DeviceHung),
+        Outcome::Unreadable { kind } => VolumeResult {
+            errors: vec![ErrorCount { kind, count: 1 }],
+            ..VolumeResult::unknown(volume, VolumeReason::Unreadable)
+        },
+        // The deadline passed before even the root was looked at: nothing is known, which is not zero.
+        Outcome::Measured(Measured { ref totals, cut_short: Some(_), .. }) if totals.directories == Some(0) => {
+            VolumeResult::unknown(volume, VolumeReason::VolumeTimeout)
+        }
+        Outcome::Measured(measured) => figures(volume, measured),
+    }
+}
+
+fn figures(volume: String, measured: Measured) -> VolumeResult {
+    let Measured { totals, from_filesystem, errors, vanished: _, skipped_mounts, cut_short } = measured;
+    let reason = match cut_short {
+        Some(CutShort::Deadline | CutShort::Cancelled) => Some(VolumeReason::VolumeTimeout),
+        None if errors.is_empty() => None,
+        None => Some(VolumeReason::ReadErrors),
+    };
+    VolumeResult {
+        volume,
+        completeness: if reason.is_none() { Completeness::Complete } else { Completeness::Partial },
+        reason,
+        method: Some(if from_filesystem { Method::Statvfs } else { Method::Walk }),
+        figures: Some(Figures {
+            allocated_bytes: totals.allocated_bytes,
+            apparent_bytes: totals.apparent_bytes,
+            files: totals.files,
+            directories: totals.directories,
+        }),
+        errors: errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect(),
+        skipped_mounts: skipped_mounts.iter().map(|path| text::from_bytes(path)).collect(),
+        duration_ms: 0,
+        age_ms: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk::Totals;
+    use super::*;
+    use crate::domain::selector::VolumeKind;
+
+    fn volume(driver: &str, options: &[(&str, &str)]) -> InventoryVolume {
+        InventoryVolume {
+            name: "v".to_owned(),
+            driver: driver.to_owned(),
+            mountpoint: "/var/lib/docker/volumes/v/_data".to_owned(),
+            scope: "local".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            options: options.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            kind: VolumeKind::Named,
+            selected: true,
+            created_at: None,
+            inode: None,
+            birth_time_ns: None,
+        }
+    }
+
+    #[test]
+    fn what_is_never_walked_has_its_reason() {
+        let engine = Engine { id: String::new(), version: String::new(), data_root: "/var/lib/docker".to_owned() };
+        let at = |volume: &InventoryVolume, root: &str| measurable(volume, &engine, Path::new(root)).err();
+        let root = "/var/lib/docker";
+        assert_eq!(at(&volume("local", &[]), root), None);
+        assert_eq!(at(&volume("rclone", &[]), root), Some(VolumeReason::DriverNotLocal));
+        assert_eq!(at(&volume("local", &[("type", "nfs4")]), root), Some(VolumeReason::NetworkFilesystem));
+        assert_eq!(at(&volume("local", &[("type", "cifs")]), root), Some(VolumeReason::NetworkFilesystem));
+        assert_eq!(at(&volume("local", &[("type", "none"), ("device", "/srv")]), root), Some(VolumeReason::NotMounted));
+        assert_eq!(at(&volume("local", &[]), "/data/docker"), Some(VolumeReason::DataRootMismatch));
+    }
+
+    #[test]
+    fn only_a_walk_without_errors_is_complete() {
+        let totals = Totals { allocated_bytes: 5, apparent_bytes: Some(4), files: 1, directories: Some(1) };
+        let of = |measured: Measured| {
+            let result = result("v".to_owned(), Outcome::Measured(measured));
+            (result.completeness, result.reason)
+        };
+        let clean = Measured { totals, vanished: 3, ..Measured::default() };
+        let errors = std::collections::BTreeMap::from([("InputOutput".to_owned(), 1)]);
+        assert_eq!(of(clean.clone()), (Completeness::Complete, None));
+        assert_eq!(of(Measured { errors, ..clean.clone() }), (Completeness::Partial, Some(VolumeReason::ReadErrors)));
+        let cut = Measured { cut_short: Some(CutShort::Deadline), ..clean };
+        assert_eq!(of(cut), (Completeness::Partial, Some(VolumeReason::VolumeTimeout)));
+        let nothing = Measured {
+            cut_short: Some(CutShort::Deadline),
+            totals: Totals { directories: Some(0), ..Totals::default() },
+            ..Measured::default()
+        };
+        assert_eq!(of(nothing), (Completeness::Unknown, Some(VolumeReason::VolumeTimeout)));
+    }
+}

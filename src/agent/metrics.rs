@@ -1,0 +1,30 @@
+//! What an agent counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// The agent's metrics.
+#[derive(Debug, Clone)]
+pub(super) struct Metrics {
+    jobs: Family<Ended, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+}
+
+impl Metrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { jobs: Family::default() };
+        let registry = registry.sub_registry_with_prefix("volumeviz_agent");
+        registry.register("jobs", "Jobs that ended on this node, by outcome", metrics.jobs.clone());
+        metrics
+    }
+
+    pub(super) fn job_ended(&self, outcome: &'static str) {
+        self.jobs.get_or_create(&Ended { outcome }).inc();
+    }
+}

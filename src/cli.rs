@@ -1,0 +1,116 @@
+//! The command line: one subcommand a role.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::{self, LogArgs};
+use crate::{agent, controller, crd, maintain, migrate, scan};
+
+/// Sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
+#[derive(Debug, Parser)]
+#[command(name = "volumeviz", version, about, max_term_width = 120)]
+#[command(after_help = "Every option that names an environment variable can be given by it; the option wins.")]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reconcile VolumeScans: plan runs, dispatch them to the agents, write status (runs in the cluster)
+    Controller(controller::Args),
+    /// Measure this node's Docker volumes when the controller asks for it (runs on every node)
+    Agent(agent::Args),
+    /// Keep the database's schema, partitions and retention in order (runs beside the controller, as owner of the schema)
+    Maintain(maintain::Args),
+    /// Show or change the version of the database's schema
+    Migrate(migrate::Args),
+    /// Print the CustomResourceDefinitions as YAML
+    Crds {
+        /// Write each into a file of this directory instead
+        #[arg(long, value_name = "DIRECTORY")]
+        dir: Option<PathBuf>,
+    },
+    /// Measure the Docker volumes of this machine, or directories, without a cluster or database
+    Scan(scan::Args),
+}
+
+/// Why a long-running role ended with a failure.
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs what the command line asks for. Exit codes: 0 success; 1 failure (`scan`: something is partial or unknown); 2 usage (`scan`: or
+/// nothing could be done).
+pub fn run() -> ExitCode {
+    let Cli { log, command } = Cli::parse();
+    if let Err(error) = telemetry::install(&log) {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    // kube, sqlx and reqwest share rustls, which wants its provider chosen once.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed before");
+    }
+    let outcome = match command {
+        Command::Scan(args) => return block_on(scan::run(args)).unwrap_or_else(fail),
+        Command::Crds { dir } => print_crds(dir.as_deref()),
+        Command::Migrate(args) => block_on(migrate::run(args)).and_then(|done| done.map_err(Failure::from)),
+        Command::Controller(args) => serve(async |stop| controller::run(args, stop).await.map_err(Failure::from)),
+        Command::Agent(args) => serve(async |stop| agent::run(args, stop).await.map_err(Failure::from)),
+        Command::Maintain(args) => serve(async |stop| maintain::run(args, stop).await.map_err(Failure::from)),
+    };
+    outcome.map_or_else(fail, |()| ExitCode::SUCCESS)
+}
+
+fn fail(error: Failure) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn print_crds(dir: Option<&Path>) -> Result<(), Failure> {
+    for manifest in crd::manifests()? {
+        match dir {
+            None => print!("---\n{}", manifest.yaml),
+            Some(dir) => {
+                let file = dir.join(&manifest.file_name);
+                std::fs::write(&file, manifest.yaml)
+                    .map_err(|error| format!("failed to write {}: {error}", file.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs a role until it ends, or until SIGTERM or SIGINT asks it to.
+fn serve(role: impl AsyncFnOnce(CancellationToken) -> Result<(), Failure>) -> Result<(), Failure> {
+    block_on(async {
+        let stop = CancellationToken::new();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let asked = stop.clone();
+        let watching = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            asked.cancel();
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        tokio::select! {
+            ended = role(stop) => ended,
+            never = watching => match never {},
+        }
+    })?
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(future);
+    // A thread that hangs in the kernel on a dead mount must not hold up the end of the process.
+    runtime.shutdown_background();
+    Ok(outcome)
+}

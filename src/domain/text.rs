@@ -1,0 +1,56 @@
+//! Text from elsewhere, made storable and showable without losing what it said.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Makes text storable in PostgreSQL, which refuses the character NUL: it becomes `\u{0}`. Everything else stays as it is.
+pub fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\\u{0}")) } else { Cow::Borrowed(text) }
+}
+
+/// A file name as text: bytes that are no UTF-8 become `\xff`, the rest stays.
+pub fn from_bytes(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&storable(chunk.valid()));
+        for byte in chunk.invalid() {
+            // Writing into a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Text for a terminal: control characters are shown as escapes, so that none is obeyed.
+pub fn showable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_kept_is_escaped_visibly() {
+        assert_eq!(storable("a\0b"), "a\\u{0}b");
+        assert_eq!(from_bytes(b"caf\xe9/\xff"), "caf\\xe9/\\xff");
+        assert_eq!(showable("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+    }
+
+    proptest! {
+        #[test]
+        fn stored_text_has_no_nul_and_clean_text_is_untouched(text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let stored = storable(&text).into_owned();
+            prop_assert!(!stored.contains('\0') && !from_bytes(&bytes).contains('\0'));
+            prop_assert_eq!(storable(&stored), stored.as_str());
+            prop_assert!(text.contains('\0') || stored == text);
+            prop_assert!(!showable(&text).contains(char::is_control));
+        }
+    }
+}
