@@ -1,0 +1,101 @@
+{{/* Base of every name; leaves room for the longest ending. */}}
+{{- define "volumeviz.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "volumeviz.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "volumeviz.labels" -}}
+{{ include "volumeviz.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "volumeviz.image" -}}
+{{ printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end -}}
+
+{{- define "volumeviz.agentSelector" -}}
+app.kubernetes.io/component=agent,app.kubernetes.io/instance={{ .Release.Name }}
+{{- end -}}
+
+{{/* Name of the Secret of a login: dict "root" $ "login" owner|controller|agent|superuser|tls. */}}
+{{- define "volumeviz.loginSecret" -}}
+{{- $existing := index .root.Values.database.existingSecrets .login -}}
+{{- default (printf "%s-database-%s" (include "volumeviz.fullname" .root) .login) $existing -}}
+{{- end -}}
+
+{{/* Whether a certificate authority is known; empty when not. */}}
+{{- define "volumeviz.caSecret" -}}
+{{- if eq .Values.database.mode "bundled" -}}
+{{ include "volumeviz.loginSecret" (dict "root" . "login" "tls") }}
+{{- else -}}
+{{ .Values.database.external.caSecret }}
+{{- end -}}
+{{- end -}}
+
+{{/* Environment of a container that uses the database: dict "root" $ "login" owner|controller|agent. */}}
+{{- define "volumeviz.databaseEnv" -}}
+{{- $database := .root.Values.database -}}
+{{- if eq $database.mode "bundled" }}
+- {name: DB_HOST, value: {{ printf "%s-database.%s.svc" (include "volumeviz.fullname" .root) .root.Release.Namespace | quote }}}
+- {name: DB_PORT, value: "5432"}
+- {name: DB_SSLMODE, value: verify-full}
+{{- else }}
+- {name: DB_HOST, value: {{ required "database.external.host: where is your PostgreSQL?" $database.external.host | quote }}}
+- {name: DB_PORT, value: {{ $database.external.port | quote }}}
+{{- with $database.external.sslMode }}
+- {name: DB_SSLMODE, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- if include "volumeviz.caSecret" .root }}
+- {name: DB_SSLROOTCERT, value: /etc/volumeviz/database-ca/ca.crt}
+{{- end }}
+- {name: DB_NAME, value: {{ $database.name | quote }}}
+- name: DB_USER
+  valueFrom: {secretKeyRef: {name: {{ include "volumeviz.loginSecret" . }}, key: username}}
+- {name: DB_PASSWORD_FILE, value: /etc/volumeviz/database-{{ .login }}/password}
+- {name: VOLUMEVIZ_LOG, value: {{ .root.Values.log.filter | quote }}}
+- {name: VOLUMEVIZ_LOG_FORMAT, value: {{ .root.Values.log.format | quote }}}
+{{- end -}}
+
+{{- define "volumeviz.databaseMounts" -}}
+- {name: database-{{ .login }}, mountPath: /etc/volumeviz/database-{{ .login }}, readOnly: true}
+{{- if include "volumeviz.caSecret" .root }}
+- {name: database-ca, mountPath: /etc/volumeviz/database-ca, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "volumeviz.loginVolume" -}}
+- name: database-{{ .login }}
+  secret:
+    secretName: {{ include "volumeviz.loginSecret" . }}
+    items: [{key: password, path: password}]
+{{- end -}}
+
+{{- define "volumeviz.caVolume" -}}
+{{- with include "volumeviz.caSecret" . }}
+- name: database-ca
+  secret:
+    secretName: {{ . }}
+    items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
+{{- end -}}
+
+{{/* What the Pod Security Standard "restricted" asks of a container. */}}
+{{- define "volumeviz.restricted" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
