@@ -1,0 +1,74 @@
+# Everything from a fresh Debian machine with Go and Rust, as root: `make demo`, `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+TARGET := x86_64-unknown-linux-musl
+BINARY := target/$(TARGET)/image/volumeviz
+export IMAGES := $(CURDIR)/target/cluster
+PACKAGES := postgresql musl-tools openssl ca-certificates util-linux procps
+say = @printf '\n=== %s\n' '$(1)'
+
+.PHONY: help setup build image lint deny test test-unit test-store test-api test-e2e test-faults demo demo-down crds
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## Install what building and testing needs (once: about 12 minutes, most of it Kubernetes)
+	$(call say,Setting up)
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	  [ -z "$$missing" ] || { apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
+	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
+	@tests/cluster/build
+
+build: setup ## Build the static binary
+	$(call say,Building)
+	@cargo build --locked --profile image --target $(TARGET)
+
+image: build ## Make the images of the local cluster, without a registry
+	@tests/cluster/images $(BINARY) $(IMAGES)
+
+crds: ## Write the CustomResourceDefinitions from their Rust types
+	@cargo run --quiet -- crds --dir crds
+	@cp crds/*.yaml charts/volumeviz/files/crds/
+	@cp deploy/bootstrap.sql charts/volumeviz/files/
+
+lint: setup ## Format, clippy, chart
+	$(call say,Linting)
+	@cargo fmt --check
+	@cargo clippy --locked --quiet --all-targets -- -D warnings
+	@PATH="$${CLUSTER_BIN:-$${XDG_CACHE_HOME:-$$HOME/.cache}/volumeviz/bin}:$$PATH" helm lint --quiet charts/volumeviz
+
+deny: ## Licences, advisories and sources of dependencies (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	@cargo deny check
+
+test-unit: setup ## Rules, walker, command line
+	$(call say,Unit tests)
+	@cargo test --locked --lib --bins --test structure --test walk --test scan
+
+test-store: setup ## The database, on a real PostgreSQL
+	$(call say,Store tests)
+	@tests/with-postgres cargo test --locked --test store
+
+test-api: setup ## Schema and leader election, on a real kube-apiserver
+	$(call say,API tests)
+	@tests/with-apiserver cargo test --locked --test api
+
+test-e2e: image ## The product, on three real nodes
+	$(call say,End-to-end tests)
+	@cargo test --locked --no-run --test e2e
+	@tests/with-cluster cargo test --locked --test e2e -- --test-threads=1 --nocapture
+
+test-faults: image ## The product while things break
+	$(call say,Fault tests)
+	@cargo test --locked --no-run --test faults
+	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture
+
+test: lint test-unit test-store test-api test-e2e test-faults ## Set up, and run every test
+
+demo: image ## A local cluster with real volumes, and a scan of them
+	@tests/cluster/demo
+
+demo-down: ## Stop the local cluster
+	@tests/cluster/cluster down

@@ -1,0 +1,189 @@
+//! The product while things break: each test first sees that its fault bites, takes it away, and sees the end that the documentation promises.
+//!
+//! Run by `tests/with-cluster`, one test after the other.
+
+#[path = "../kit.rs"]
+mod kit;
+
+use kit::*;
+use serde_json::{Value, json};
+
+/// Gives agents so little of a processor that measuring [`BIG`] takes many seconds.
+const SLOW: &str = "agent.resources.limits.cpu=20m";
+/// Entries of the big volume on node-2.
+const BIG: u32 = 150_000;
+
+/// A scan that is measuring the big volume on node-2; small ones before it are final already.
+fn mid_scan(name: &str, spec: &Value) -> Scan {
+    install(&["--set", SLOW, "--wait", "--timeout", "3m"]).unwrap();
+    in_node(
+        "node-2",
+        &format!(
+            "docker volume create a-small >/dev/null; docker volume create b-big >/dev/null; cd /var/lib/docker/volumes/b-big/_data
+             [ -e 1 ] || seq 1 {BIG} | xargs touch"
+        ),
+    );
+    let scan = Scan::new(name, spec);
+    wait(60, "node-2 to be in the middle of the big volume", || {
+        let done = sql("SELECT count(*) FROM scan_results JOIN scan_jobs ON scan_jobs.id = scan_job_id
+            WHERE run_id = (SELECT max(id) FROM scan_runs) AND status = 'running' AND node = 'node-2'");
+        (done == "1").then_some(())
+    });
+    scan
+}
+
+/// What holds after every fault: one success a node, no volume twice, and results that agree with what was measured.
+fn invariants_hold(nodes: u32) {
+    let run = "run_id = (SELECT max(id) FROM scan_runs)";
+    assert_eq!(
+        sql(&format!("SELECT count(*), count(DISTINCT node) FROM scan_jobs WHERE {run} AND status = 'succeeded'")),
+        format!("{nodes}|{nodes}")
+    );
+    let twice = "SELECT count(*) FROM (SELECT 1 FROM scan_results GROUP BY scan_job_id, volume_id HAVING count(*) > 1) AS twice";
+    assert_eq!(sql(twice), "0");
+    let sizes =
+        "SELECT count(*) FROM (SELECT 1 FROM volume_sizes GROUP BY scan_result_id HAVING count(*) > 1) AS twice";
+    assert_eq!(sql(sizes), "0");
+}
+
+fn attempts() -> String {
+    sql("SELECT max(attempt) FROM scan_jobs WHERE run_id = (SELECT max(id) FROM scan_runs)")
+}
+
+/// When each volume of the last run was measured.
+fn measured() -> String {
+    sql("SELECT v.volume_id, r.measured_at FROM scan_results r JOIN volumes v ON v.id = r.volume_id
+        JOIN scan_jobs j ON j.id = r.scan_job_id WHERE run_id = (SELECT max(id) FROM scan_runs) AND v.name = 'a-small'")
+}
+
+fn leader_node() -> String {
+    let holder = kubectl("get lease -n volumeviz volumeviz-controller -o jsonpath={.spec.holderIdentity}");
+    let pod = holder.split('_').next().unwrap().to_owned();
+    kubectl(&format!("get pod -n volumeviz {pod} -o jsonpath={{.spec.nodeName}}"))
+}
+
+#[test]
+fn agent_killed_in_the_middle() {
+    let scan = mid_scan("agent-killed", &json!({}));
+    let before = measured();
+    let agent = pid("node-2", "^/volumeviz agent");
+    in_node("node-2", &format!("kill -9 {agent}"));
+    let status = scan.complete(150);
+    assert_eq!(status["lastRun"]["result"], "Succeeded");
+    assert_eq!(attempts(), "2", "the kill took the first attempt");
+    assert_eq!(measured(), before, "a finished volume was measured again");
+    invariants_hold(3);
+}
+
+#[test]
+fn leading_controller_killed_in_the_middle() {
+    let scan = mid_scan("leader-killed", &json!({}));
+    let node = leader_node();
+    let controller = pid(&node, "^/volumeviz controller");
+    let holder = || kubectl("get lease -n volumeviz volumeviz-controller -o jsonpath={.spec.holderIdentity}");
+    let before = holder();
+    in_node(&node, &format!("kill -9 {controller}"));
+    let status = scan.complete(120);
+    assert_ne!(holder(), before, "another process leads");
+    assert_eq!((status["lastRun"]["result"].as_str(), attempts().as_str()), (Some("Succeeded"), "1"));
+    invariants_hold(3);
+}
+
+#[test]
+fn postgres_away_in_the_middle() {
+    let scan = mid_scan("postgres-away", &json!({}));
+    let seconds = std::env::var("FAULT_AWAY_SECONDS").map_or(45, |seconds| seconds.parse().unwrap());
+    scale("statefulset/volumeviz-database", 0);
+    scan.until(15, "DatabaseReady", ("False", "Unreachable"));
+    stays(seconds, "the run goes on while the database is away", || scan.status()["activeRun"]["id"].clone());
+    scale("statefulset/volumeviz-database", 1);
+    let status = scan.complete(120);
+    assert_eq!((status["lastRun"]["result"].as_str(), attempts().as_str()), (Some("Succeeded"), "1"));
+    invariants_hold(3);
+}
+
+#[test]
+fn postgres_stopped_before_a_scan() {
+    let earlier = Scan::new("earlier", &json!({}));
+    let figures = earlier.complete(60)["totals"].clone();
+    scale("statefulset/volumeviz-database", 0);
+    let scan = Scan::new("without-postgres", &json!({}));
+    let status = scan.until(15, "DatabaseReady", ("False", "Unreachable"));
+    assert_eq!(condition(&status, "Ready").1, "DatabaseNotReady");
+    let earlier_now = earlier.until(15, "DatabaseReady", ("False", "Unreachable"));
+    assert_eq!(earlier_now["totals"], figures, "the last good results stay");
+    kubectl("delete volumescan earlier --timeout=10s");
+    scale("statefulset/volumeviz-database", 1);
+    scan.complete(60);
+    invariants_hold(3);
+}
+
+#[test]
+fn a_wrong_password_is_told_and_mended() {
+    let scan = Scan::new("wrong-password", &json!({}));
+    scan.complete(60);
+    let secret = "-n volumeviz secret volumeviz-database-controller";
+    let right = kubectl(&format!("get {secret} -o jsonpath={{.data.password}}"));
+    let set = |password: &str| {
+        let patch = format!("{{\"data\":{{\"password\":\"{password}\"}}}}");
+        run("kubectl", &["patch", "-n", "volumeviz", "secret", "volumeviz-database-controller", "-p", &patch]);
+        kubectl("rollout restart -n volumeviz deployment/volumeviz-controller");
+        kubectl("rollout status -n volumeviz deployment/volumeviz-controller --timeout=120s");
+    };
+    set("d3Jvbmc=");
+    scan.until(30, "DatabaseReady", ("False", "AuthFailed"));
+    set(&right);
+    scan.until(30, "DatabaseReady", ("True", "Connected"));
+}
+
+#[test]
+fn docker_restarted_between_scans_and_gone_from_every_node() {
+    let restarts = || {
+        kubectl(
+            "get pods -n volumeviz -l app.kubernetes.io/component=agent -o jsonpath={.items[*].status.containerStatuses[0].restartCount}",
+        )
+    };
+    Scan::new("before-restart", &json!({})).complete(60);
+    let before = restarts();
+    cluster(&["docker-stop", "node-2"]);
+    cluster(&["docker-start", "node-2"]);
+    assert_eq!(Scan::new("after-restart", &json!({})).complete(90)["lastRun"]["result"], "Succeeded");
+    assert_eq!(restarts(), before);
+
+    let nodes = ["node-1", "node-2", "node-3"];
+    for node in nodes {
+        cluster(&["docker-stop", node]);
+        in_node(node, "mv /var/lib/docker/volumes /var/lib/docker/volumes-away; rm -f /run/docker.sock");
+    }
+    let scan = Scan::new("no-engine", &json!({}));
+    let status = scan.until(60, "Failed", ("True", "NoDockerEngine"));
+    assert_eq!((&status["totals"], &status["agents"]["withoutDocker"]), (&Value::Null, &json!(3)));
+    let pods =
+        kubectl("get pods -n volumeviz -l app.kubernetes.io/component=agent -o jsonpath={.items[*].status.phase}");
+    assert_eq!(pods, "Running Running Running");
+    for node in nodes {
+        in_node(node, "mv /var/lib/docker/volumes-away /var/lib/docker/volumes");
+        cluster(&["docker-start", node]);
+    }
+    assert_eq!(Scan::new("engines-back", &json!({})).complete(60)["agents"]["withoutDocker"], 0);
+}
+
+#[test]
+fn node_lost_in_the_middle() {
+    let scan = mid_scan(
+        "node-lost",
+        &json!({"limits": {"volumeTimeoutSeconds": 25, "nodeTimeoutSeconds": 25, "runTimeoutSeconds": 25}}),
+    );
+    cluster(&["kill", "node-2"]);
+    let status = scan.complete(150);
+    assert_eq!(status["lastRun"]["result"], "Partial");
+    let failed = &status["failedNodes"][0];
+    assert_eq!(failed["node"], "node-2");
+    assert!(
+        ["RunTimeout", "NodeTimeout", "AgentUnreachable", "AgentLost"].contains(&failed["reason"].as_str().unwrap()),
+        "{failed}"
+    );
+    invariants_hold(2);
+    cluster(&["start", "node-2"]);
+    kubectl("wait node/node-2 --for=condition=Ready --timeout=120s");
+}
