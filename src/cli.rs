@@ -60,13 +60,16 @@ pub fn run() -> ExitCode {
         Command::Scan(args) => return block_on(scan::run(args)).unwrap_or_else(fail),
         Command::Crds { dir } => print_crds(dir.as_deref()),
         Command::Migrate(args) => block_on(migrate::run(args)).and_then(|done| done.map_err(Failure::from)),
-        Command::Controller(args) => serve(async |stop| controller::run(args, stop).await.map_err(Failure::from)),
+        Command::Controller(args) => {
+            serve(async |stop| Box::pin(controller::run(args, stop)).await.map_err(Failure::from))
+        }
         Command::Agent(args) => serve(async |stop| agent::run(args, stop).await.map_err(Failure::from)),
         Command::Maintain(args) => serve(async |stop| maintain::run(args, stop).await.map_err(Failure::from)),
     };
     outcome.map_or_else(fail, |()| ExitCode::SUCCESS)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the end of an error's way")]
 fn fail(error: Failure) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE

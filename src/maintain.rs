@@ -71,19 +71,25 @@ async fn maintain(args: &Args, problem: &Mutex<Option<String>>) -> std::convert:
     let mut retry = FIRST_RETRY;
     loop {
         let outcome = round(args).await.err().map(|error| error.to_string());
-        let mut told = problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if outcome != *told {
-            match &outcome {
-                Some(message) => tracing::warn!("maintenance failed, trying again: {message}"),
-                None => tracing::info!("the database is in order"),
-            }
-        }
-        told.clone_from(&outcome);
-        drop(told);
+        tell(problem, outcome.as_ref());
         let wait = if outcome.is_some() { retry } else { PERIOD };
         retry = if outcome.is_some() { (retry * 2).min(MAX_RETRY) } else { FIRST_RETRY };
         tokio::time::sleep(wait).await;
     }
+}
+
+/// Logs what is new.
+fn tell(problem: &Mutex<Option<String>>, outcome: Option<&String>) {
+    let mut told = problem.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.as_ref() == outcome {
+        return;
+    }
+    if let Some(message) = outcome {
+        tracing::warn!("maintenance failed, trying again: {message}");
+    } else {
+        tracing::info!("the database is in order");
+    }
+    *told = outcome.cloned();
 }
 
 /// One round, on a connection of its own that is closed with it.

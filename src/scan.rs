@@ -95,7 +95,7 @@ struct Report {
 
 /// Scans and prints; the exit code tells how complete it is.
 pub async fn run(Args { output, docker, paths }: Args) -> ExitCode {
-    let volumes = if paths.is_empty() { docker_volumes(docker).await } else { directories(paths) };
+    let volumes = if paths.is_empty() { docker_volumes(docker).await } else { Ok(directories(paths)) };
     let volumes = match volumes {
         Ok(volumes) => volumes,
         Err(message) => {
@@ -120,13 +120,13 @@ pub async fn run(Args { output, docker, paths }: Args) -> ExitCode {
     }
 }
 
-fn directories(paths: Vec<PathBuf>) -> Result<Vec<Volume>, String> {
+fn directories(paths: Vec<PathBuf>) -> Vec<Volume> {
     let directory = |path: PathBuf| {
         let name = path.to_string_lossy().into_owned();
         let target = Target::directory(name.clone(), path);
         Volume { target, path: name, driver: None }
     };
-    Ok(paths.into_iter().map(directory).collect())
+    paths.into_iter().map(directory).collect()
 }
 
 async fn docker_volumes(socket: PathBuf) -> Result<Vec<Volume>, String> {

@@ -152,8 +152,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn away(reason: &'static str) -> Option<DatabaseProblem> {
-        Some(DatabaseProblem { reason, message: String::new() })
+    fn away(reason: &'static str) -> DatabaseProblem {
+        DatabaseProblem { reason, message: String::new() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,7 +163,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(50)).await;
         health.update(None, at(51));
         assert_eq!(health.clone().as_of_now().contact_for, Duration::from_secs(50));
-        health.update(away("Unreachable"), at(52));
+        health.update(Some(away("Unreachable")), at(52));
         assert_eq!(health.clone().as_of_now().contact_for, Duration::ZERO);
         health.update(None, at(53));
         assert_eq!(health.as_of_now().contact_for, Duration::ZERO);
@@ -172,8 +172,8 @@ mod tests {
     #[test]
     fn since_moves_with_the_reason_only() {
         let mut health = DatabaseHealth::unknown(at(0));
-        health.update(away("AuthFailed"), at(5));
-        health.update(away("AuthFailed"), at(9));
+        health.update(Some(away("AuthFailed")), at(5));
+        health.update(Some(away("AuthFailed")), at(9));
         assert_eq!(health.since, at(5));
     }
 }

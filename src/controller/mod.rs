@@ -166,7 +166,7 @@ async fn lead(
         if stop.is_cancelled() { ended } else { Err(Error::ReconcilerEnded) }
     };
     tokio::select! {
-        (reconciled, kept) = async { tokio::join!(reconciling, elector.keep(&passes_over)) } => reconciled.and(kept.map_err(Error::from)),
+        (reconciled, kept) = async { tokio::join!(reconciling, elector.keep(&passes_over)) } => reconciled.and_then(|()| kept.map_err(Error::from)),
         never = sweep::run(Arc::clone(&context)) => match never {},
     }
 }

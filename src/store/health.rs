@@ -21,9 +21,9 @@ pub struct Health {
 /// Why a server that answers cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The schema is not there yet, or older than this version needs: `volumeviz maintain` is expected to bring it.
+    /// The schema is not there yet, or is being changed now.
     Migrating,
-    /// A migration is recorded as begun and not finished.
+    /// The schema is older than this version needs and nobody changes it, or a migration is recorded as begun and not finished.
     SchemaMismatch,
     /// The role may not read or write what it must.
     GrantsMissing,
@@ -48,8 +48,9 @@ impl Reason {
 
 /// What can be learnt without touching a table.
 #[derive(sqlx::FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "a row of independent facts")]
 struct Server {
-    server_version: String,
+    version: String,
     read_only: bool,
     migrations: bool,
     may_read: bool,
@@ -57,10 +58,9 @@ struct Server {
     maintaining: bool,
 }
 
-/// Probes the database as the controller's role; takes it for this cluster when it belongs to none.
-pub async fn probe(conn: &mut PgConnection, cluster_uid: &str) -> sqlx::Result<Health> {
-    let server: Server = sqlx::query_as(
-        "SELECT current_setting('server_version') AS server_version,
+async fn server(conn: &mut PgConnection) -> sqlx::Result<Server> {
+    sqlx::query_as(
+        "SELECT current_setting('server_version') AS version,
              pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
              to_regclass('public.migrations') IS NOT NULL AS migrations,
              coalesce(has_table_privilege(to_regclass('public.migrations'), 'SELECT'), false) AS may_read,
@@ -72,13 +72,18 @@ pub async fn probe(conn: &mut PgConnection, cluster_uid: &str) -> sqlx::Result<H
     )
     .bind(crate::migrate::LOCK_CLASS)
     .bind(crate::migrate::LOCK_OBJECT)
-    .fetch_one(&mut *conn)
-    .await?;
+    .fetch_one(conn)
+    .await
+}
+
+/// Probes the database as the controller's role; takes it for this cluster when it belongs to none.
+pub async fn probe(conn: &mut PgConnection, cluster_uid: &str) -> sqlx::Result<Health> {
+    let server = server(&mut *conn).await?;
     let mut health = Health {
         problem: None,
-        server_version: server.server_version,
+        server_version: server.version,
         schema_version: None,
-        pending_migrations: REQUIRED_VERSION as i32,
+        pending_migrations: i32::try_from(REQUIRED_VERSION).unwrap_or(i32::MAX),
     };
     if server.read_only {
         health.problem =
@@ -108,10 +113,11 @@ pub async fn probe(conn: &mut PgConnection, cluster_uid: &str) -> sqlx::Result<H
             format!("{failed} migrations were begun and not finished; see `volumeviz migrate status`"),
         )),
         () if applied < REQUIRED_VERSION => {
+            let reason = if server.maintaining { Reason::Migrating } else { Reason::SchemaMismatch };
             let message = format!(
                 "the schema is at version {applied}, this version needs {REQUIRED_VERSION}; `volumeviz maintain` brings it there"
             );
-            Some((Reason::Migrating, message))
+            Some((reason, message))
         }
         () if !server.may_write => Some((Reason::GrantsMissing, grants_message("its tables"))),
         () => foreign(conn, cluster_uid).await?,

@@ -8,6 +8,7 @@ use crate::domain::work::MAX_ATTEMPTS;
 
 /// A job that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, judged by the database's clock")]
 pub struct OpenJob {
     /// `scan_jobs.id`.
     pub id: i64,

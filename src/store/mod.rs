@@ -141,15 +141,14 @@ impl Store {
     ) -> Result<T, Error> {
         let until = Instant::now() + deadline;
         let late = |_| Error { operation, kind: Kind::Timeout(deadline) };
-        let mut conn = match slot.take() {
-            Some(conn) => conn,
-            None => {
-                let options = self.args.connect_options().map_err(|error| Error { operation, kind: error.into() })?;
-                let connected = timeout_at(until, PgConnection::connect_with(&options)).await.map_err(late)?;
-                // What was read for this connection serves the pool's next ones as well.
-                self.pool.set_connect_options(options);
-                connected.map_err(|error| Error::new(operation, error))?
-            }
+        let mut conn = if let Some(conn) = slot.take() {
+            conn
+        } else {
+            let options = self.args.connect_options().map_err(|error| Error { operation, kind: error.into() })?;
+            let connected = timeout_at(until, PgConnection::connect_with(&options)).await.map_err(late)?;
+            // What was read for this connection serves the pool's next ones as well.
+            self.pool.set_connect_options(options);
+            connected.map_err(|error| Error::new(operation, error))?
         };
         let value =
             timeout_at(until, act(&mut conn)).await.map_err(late)?.map_err(|error| Error::new(operation, error))?;

@@ -2,6 +2,14 @@
 //!
 //! Run by `tests/with-apiserver`, which gives `KUBECONFIG`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_stack_arrays,
+    reason = "a test fails by panicking"
+)]
+
 mod leader;
 mod schema;
 

@@ -10,7 +10,7 @@ fn scans(client: &Client) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &ApiResource::erase::<VolumeScan>(&()))
 }
 
-fn scan(name: &str, spec: Value) -> DynamicObject {
+fn scan(name: &str, spec: &Value) -> DynamicObject {
     let mut object = DynamicObject::new(name, &ApiResource::erase::<VolumeScan>(&()));
     object.data = json!({"spec": spec});
     object
@@ -50,18 +50,18 @@ async fn bad_input_is_refused_by_field() {
         (json!({"trigger": "x".repeat(129)}), "spec.trigger"),
     ];
     for (spec, field) in cases {
-        let refused = create(&client, &scan("refused", spec.clone())).await.expect_err(&spec.to_string());
+        let refused = create(&client, &scan("refused", &spec)).await.expect_err(&spec.to_string());
         assert!(refused.is_invalid() && refused.message.contains(field), "{spec}: {}", refused.message);
     }
     let long = "n".repeat(64);
-    let refused = create(&client, &scan(&long, json!({}))).await.expect_err("a name of 64 characters");
+    let refused = create(&client, &scan(&long, &json!({}))).await.expect_err("a name of 64 characters");
     assert!(refused.message.contains("metadata.name"), "{}", refused.message);
 }
 
 #[tokio::test]
 async fn an_empty_spec_is_defaulted_and_ready_unknown() {
     let client = super::client().await;
-    let created = create(&client, &scan("defaulted", json!({}))).await.unwrap();
+    let created = create(&client, &scan("defaulted", &json!({}))).await.unwrap();
     let limits = &created.data["spec"]["limits"];
     assert_eq!(created.data["spec"]["measurement"]["mode"], "Walk");
     let expected = json!({"maxParallelNodes": 20, "parallelVolumes": 1, "volumeTimeoutSeconds": 600, "nodeTimeoutSeconds": 3600, "runTimeoutSeconds": 7200});
@@ -76,7 +76,7 @@ async fn an_empty_spec_is_defaulted_and_ready_unknown() {
 async fn only_the_trigger_of_a_scan_can_be_changed() {
     let client = super::client().await;
     let spec = json!({"nodeSelector": {"matchLabels": {"disk": "ssd"}}, "volumeSelector": {"names": ["db-*"]}});
-    create(&client, &scan("fixed", spec)).await.unwrap();
+    create(&client, &scan("fixed", &spec)).await.unwrap();
     let edit = async |spec: Value| {
         let patch = Patch::Merge(json!({"spec": spec}));
         scans(&client).patch("fixed", &PatchParams::default(), &patch).await

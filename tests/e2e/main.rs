@@ -2,7 +2,15 @@
 //!
 //! Run by `tests/with-cluster`, one test after the other.
 
-#[path = "../kit.rs"]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_stack_arrays,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../kit/mod.rs"]
 mod kit;
 
 use std::collections::BTreeMap;
@@ -37,7 +45,7 @@ fn remove_volumes() {
     for node in ["node-1", "node-2"] {
         in_node(
             node,
-            "docker rm --force --volumes $(docker ps --all --quiet) >/dev/null 2>&1 || true; docker volume prune --all --force >/dev/null",
+            "docker ps --all --quiet | xargs -r docker rm --force --volumes >/dev/null; docker volume ls --quiet | xargs -r docker volume rm >/dev/null",
         );
     }
 }
@@ -70,7 +78,7 @@ fn a_scan_finds_what_is_there() {
         let (node, name) = id.split_once('/').unwrap();
         match name {
             "unmounted" => {
-                assert_eq!((completeness.as_str(), reason.as_str(), bytes.as_str()), ("Unknown", "NotMounted", ""))
+                assert_eq!((completeness.as_str(), reason.as_str(), bytes.as_str()), ("Unknown", "NotMounted", ""));
             }
             "remote" => assert_eq!(
                 (completeness.as_str(), reason.as_str(), bytes.as_str()),

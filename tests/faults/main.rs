@@ -2,7 +2,15 @@
 //!
 //! Run by `tests/with-cluster`, one test after the other.
 
-#[path = "../kit.rs"]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_stack_arrays,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../kit/mod.rs"]
 mod kit;
 
 use kit::*;

@@ -89,7 +89,16 @@ async fn health_tells_its_reasons_apart() {
         "UPDATE migrations SET success = true; DELETE FROM migrations WHERE version = 6".to_owned(),
     )
     .await;
-    assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::Migrating));
+    assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::SchemaMismatch));
+    let mut owner = database.superuser().await;
+    let (lock, unlock) = ("SELECT pg_advisory_lock($1, $2)", "SELECT pg_advisory_unlock($1, $2)");
+    for statement in [lock, unlock] {
+        if statement == unlock {
+            assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::Migrating));
+        }
+        let bound = sqlx::query(statement).bind(volumeviz::migrate::LOCK_CLASS).bind(volumeviz::migrate::LOCK_OBJECT);
+        bound.execute(&mut **owner).await.unwrap();
+    }
     database::execute(&mut superuser, "INSERT INTO migrations SELECT 6, 'x', now(), true, '', 0".to_owned()).await;
     database::execute(&mut superuser, "REVOKE UPDATE ON scan_jobs FROM volumeviz_controller".to_owned()).await;
     assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::GrantsMissing));

@@ -13,19 +13,19 @@ use volumeviz::config::database::DatabaseArgs;
 use volumeviz::migrate;
 
 /// The three logins, each a member of one group; the password is the superuser's.
-pub const OWNER: &str = "vv_owner";
-pub const CONTROLLER: &str = "vv_controller";
-pub const AGENT: &str = "vv_agent";
+pub(crate) const OWNER: &str = "vv_owner";
+pub(crate) const CONTROLLER: &str = "vv_controller";
+pub(crate) const AGENT: &str = "vv_agent";
 
 const TEMPLATE: &str = "volumeviz_template";
 const BOOTSTRAP: &str = include_str!("../../deploy/bootstrap.sql");
 
-pub struct Database {
+pub(crate) struct Database {
     pub name: String,
 }
 
 /// A connection as one of the logins.
-pub struct Conn(PgConnection);
+pub(crate) struct Conn(PgConnection);
 
 impl Deref for Conn {
     type Target = PgConnection;
@@ -46,20 +46,20 @@ struct Cli {
     database: DatabaseArgs,
 }
 
-pub fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run by tests/with-postgres"))
 }
 
-pub fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     variable("TEST_PG_PORT").parse().unwrap()
 }
 
-pub fn ca() -> PathBuf {
+pub(crate) fn ca() -> PathBuf {
     variable("TEST_PG_CA").into()
 }
 
 /// The product's own settings for a login; `more` are options as on the command line.
-pub fn args(user: &str, database: &str, more: &[&str]) -> DatabaseArgs {
+pub(crate) fn args(user: &str, database: &str, more: &[&str]) -> DatabaseArgs {
     let (port, password) = (port().to_string(), variable("TEST_PG_PASSWORD"));
     let fixed = ["volumeviz", "--db-host=127.0.0.1", "--db-port", &port, "--db-user", user, "--db-name", database];
     let password: &[&str] =
@@ -79,7 +79,7 @@ async fn connect(user: &str, database: &str) -> PgConnection {
 }
 
 /// Runs a fixture's own SQL; names in it are the fixture's, never input.
-pub async fn execute(conn: &mut PgConnection, sql: String) {
+pub(crate) async fn execute(conn: &mut PgConnection, sql: String) {
     conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.unwrap();
 }
 
@@ -103,13 +103,13 @@ async fn template() {
 }
 
 /// Runs `deploy/bootstrap.sql` in a database.
-pub async fn bootstrap(database: &str) {
+pub(crate) async fn bootstrap(database: &str) {
     execute(&mut connect("postgres", database).await, BOOTSTRAP.to_owned()).await;
 }
 
 impl Database {
     /// Migrated and empty.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         template().await;
         let name = format!("test_{}", Uuid::new_v4().simple());
         let mut postgres = connect("postgres", "postgres").await;
@@ -119,7 +119,7 @@ impl Database {
     }
 
     /// Bootstrapped and not migrated.
-    pub async fn bare() -> Self {
+    pub(crate) async fn bare() -> Self {
         template().await;
         let name = format!("test_{}", Uuid::new_v4().simple());
         execute(&mut connect("postgres", "postgres").await, format!("CREATE DATABASE {name}")).await;
@@ -127,27 +127,27 @@ impl Database {
         Self { name }
     }
 
-    pub async fn controller(&self) -> Box<Conn> {
+    pub(crate) async fn controller(&self) -> Box<Conn> {
         Box::new(Conn(connect(CONTROLLER, &self.name).await))
     }
 
-    pub async fn agent(&self) -> Box<Conn> {
+    pub(crate) async fn agent(&self) -> Box<Conn> {
         Box::new(Conn(connect(AGENT, &self.name).await))
     }
 
-    pub async fn superuser(&self) -> Box<Conn> {
+    pub(crate) async fn superuser(&self) -> Box<Conn> {
         Box::new(Conn(connect("postgres", &self.name).await))
     }
 
     /// Lets every lease expire and every back-off pass, as if time had.
-    pub async fn expire_leases(&self) {
+    pub(crate) async fn expire_leases(&self) {
         let expire = "UPDATE scan_jobs SET not_before = clock_timestamp(),
                       lease_expires_at = CASE WHEN status = 'running' THEN clock_timestamp() - interval '1 second' END";
         sqlx::query(expire).execute(&mut **self.superuser().await).await.unwrap();
     }
 
     /// One number.
-    pub async fn number(&self, sql: &'static str) -> i64 {
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut **self.superuser().await).await.unwrap()
     }
 }

@@ -2,6 +2,14 @@
 //!
 //! Run by `tests/with-postgres`. Each test has a database of its own, and acts as the role it is about: the grants are part of the test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_stack_arrays,
+    reason = "a test fails by panicking"
+)]
+
 mod connection;
 mod controller;
 mod database;
@@ -9,6 +17,8 @@ mod fencing;
 mod inventory;
 mod migrations;
 mod results;
+
+use std::collections::BTreeMap;
 
 use database::Database;
 use serde_json::json;
@@ -128,7 +138,7 @@ fn volume(name: &str) -> InventoryVolume {
         mountpoint: format!("/var/lib/docker/volumes/{name}/_data"),
         scope: "local".to_owned(),
         labels: [("app".to_owned(), "db".to_owned())].into(),
-        options: Default::default(),
+        options: BTreeMap::default(),
         kind: VolumeKind::Named,
         selected: true,
         created_at: None,
@@ -148,7 +158,7 @@ fn container(id: &str, state: &str, volumes: &[&str]) -> InventoryContainer {
         name: format!("{id}-name"),
         image: "busybox".to_owned(),
         state: state.to_owned(),
-        labels: Default::default(),
+        labels: BTreeMap::default(),
         mounts: volumes.iter().map(mount).collect(),
     }
 }
@@ -191,7 +201,7 @@ async fn ticket(database: &Database, run: i64, node: &str) -> Uuid {
 }
 
 /// A run over one node, claimed by a fresh agent.
-async fn claimed<'a>(database: &'a Database) -> (i64, Uuid, Agent<'a>) {
+async fn claimed(database: &Database) -> (i64, Uuid, Agent<'_>) {
     let run = plan(database, "once", &["n1"]).await;
     let ticket = ticket(database, run, "n1").await;
     let agent = Agent::on(database, "n1");

@@ -81,7 +81,7 @@ async fn a_missing_group_is_named_with_the_sql_that_makes_it() {
 
 async fn refused(conn: &mut sqlx::PgConnection, sql: &'static str) -> String {
     let error = sqlx::query(sql).execute(conn).await.expect_err(sql);
-    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned()
 }
 
 #[tokio::test]

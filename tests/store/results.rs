@@ -144,7 +144,7 @@ async fn a_row_that_cannot_be_stored_is_refused_as_data() {
     let (_, ticket, agent) = claimed(&database).await;
     agent.inventory(ticket, &[volume("a")], &[]).await;
     let refused = agent.try_report(ticket, &[result("a\0b", 1)]).await.unwrap_err();
-    let code = refused.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+    let code = refused.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
     assert!(code.starts_with("22"), "{refused}");
     assert_eq!(agent.report(ticket, &[result("a", 1)]).await, Reply::Ok, "the ticket is still good");
 }

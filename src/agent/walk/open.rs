@@ -59,15 +59,15 @@ impl Opener {
     /// Opens a directory by the name that its parent lists.
     pub(super) fn child(&self, parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Refused> {
         if self.has_openat2.load(Ordering::Relaxed) {
-            match self.confined(parent, name) {
+            match Self::confined(parent, name) {
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2.store(false, Ordering::Relaxed),
                 result => return result.map_err(refused),
             }
         }
-        self.by_mount_id(parent, name)
+        Self::by_mount_id(parent, name)
     }
 
-    fn confined(&self, parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    fn confined(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RENAME_RETRIES {
@@ -80,7 +80,7 @@ impl Opener {
     }
 
     /// Without `openat2`: a mount is recognised by its id, or by being the root of one.
-    fn by_mount_id(&self, parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Refused> {
+    fn by_mount_id(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Refused> {
         let child = without_atime(|flags| openat(parent, name, flags, Mode::empty())).map_err(refused)?;
         let (above, below) = (look_at(parent).map_err(refused)?, look_at(&child).map_err(refused)?);
         if is_mount_root(&below) || above.stx_mnt_id != below.stx_mnt_id {

@@ -13,7 +13,7 @@ const KEPT_OPEN: usize = 256;
 /// A directory of the tree.
 #[derive(Debug)]
 pub(super) struct Directory {
-    parent: Option<Arc<Directory>>,
+    parent: Option<Arc<Self>>,
     name: CString,
     /// Kept for the children; the root's always is.
     fd: Option<Kept>,

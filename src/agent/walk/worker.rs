@@ -18,6 +18,8 @@ use super::{CutShort, Handle, Identity, MAX_LISTED_MOUNTS, Measured, Outcome, To
 
 /// Directories that may wait; a directory with more subdirectories is put aside and read on later.
 const MAX_WAITING: usize = 1 << 16;
+/// Entries after which a big directory's sums are added up, so that progress is told and a deadline loses little.
+const TELL_EVERY: u64 = 4096;
 /// Room for some thousand entries a call.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -272,6 +274,11 @@ impl Walk {
             }
             let entry = match entry {
                 Ok(entry) => entry,
+                // Removed while it was read.
+                Err(Errno::NOENT) => {
+                    sums.vanished += 1;
+                    return found;
+                }
                 Err(error) => {
                     sums.count_error(error);
                     return found;
@@ -282,6 +289,9 @@ impl Walk {
                 continue;
             }
             sums.entries += 1;
+            if sums.entries >= TELL_EVERY {
+                self.add(std::mem::take(sums));
+            }
             if entry.file_type() == FileType::Directory {
                 found.subdirectories.push(Waiting { parent: Arc::clone(directory), name: name.to_owned() });
             } else {

@@ -115,7 +115,7 @@ async fn read_runs(context: &Context, scan: &VolumeScan, fleet: &Fleet) -> Resul
                     run,
                 }),
             };
-            let told_about = active.as_ref().map(|active| active.run.id).or(finished.first().map(|run| run.id));
+            let told_about = active.as_ref().map(|active| active.run.id).or_else(|| finished.first().map(|run| run.id));
             let failed_nodes = match told_about {
                 Some(run) => store::jobs::failed_nodes(conn, run, FAILED_NODES).await?,
                 None => store::jobs::FailedNodes::default(),

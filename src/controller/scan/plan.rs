@@ -105,9 +105,8 @@ pub fn plan(scan: &VolumeScan, observed: &Observed) -> Plan {
         return Plan { invalid: Some(invalid), ..Plan::default() };
     }
     match &observed.runs {
-        None => Plan::default(),
+        None | Some(Runs { active: None, wanted: Some(_), .. }) => Plan::default(),
         Some(Runs { active: Some(active), .. }) => conduct(active, observed),
-        Some(Runs { active: None, wanted: Some(_), .. }) => Plan::default(),
         Some(Runs { active: None, wanted: None, .. }) => {
             Plan { start: Some(start(scan, &observed.fleet)), ..Plan::default() }
         }

@@ -154,7 +154,8 @@ fn database(observed: &Observed, before: Option<&Database>) -> Database {
 }
 
 fn display(status: &VolumeScanStatus) -> Display {
-    let counts = status.active_run.as_ref().map(|run| run.nodes).or(status.last_run.as_ref().map(|run| run.nodes));
+    let counts =
+        status.active_run.as_ref().map(|run| run.nodes).or_else(|| status.last_run.as_ref().map(|run| run.nodes));
     let at_least = |totals: &Totals| if totals.counts.partial > 0 { "≥" } else { "" };
     Display {
         nodes: counts.map(|nodes| format!("{}/{}", nodes.succeeded, nodes.total)),

@@ -1,6 +1,6 @@
 //! What end-to-end and fault tests share: running commands against the local cluster, and waiting for conditions.
 
-#![allow(dead_code, reason = "each of the two test programs uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "a module of two test programs, each of which uses a part")]
 
 use std::fmt::Debug;
 use std::process::{Command, Stdio};
@@ -36,8 +36,10 @@ pub fn apply(manifest: &Value) -> Result<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
-    child.stdin.take().unwrap().write_all(manifest.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut stdin = child.stdin.take().ok_or("kubectl has no input")?;
+    stdin.write_all(manifest.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    drop(stdin);
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
