@@ -1,5 +1,6 @@
 //! The command line: one subcommand a role.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,7 +79,7 @@ fn fail(error: Failure) -> ExitCode {
 fn print_crds(dir: Option<&Path>) -> Result<(), Failure> {
     for manifest in crd::manifests()? {
         match dir {
-            None => print!("---\n{}", manifest.yaml),
+            None => write!(std::io::stdout(), "---\n{}", manifest.yaml)?,
             Some(dir) => {
                 let file = dir.join(&manifest.file_name);
                 std::fs::write(&file, manifest.yaml)

@@ -29,7 +29,7 @@ const FORBIDDEN_POLL: Duration = Duration::from_secs(10);
 pub struct Fleet {
     /// By name; Linux nodes only.
     pub nodes: BTreeMap<String, Node>,
-    /// What Pod Security says about agent pods it refuses.
+    /// What Pod Security says about agent pods it refuses, and the command that allows them.
     pub forbidden: Option<String>,
 }
 
@@ -238,13 +238,24 @@ async fn explain_missing_pods(
         tokio::time::sleep(FORBIDDEN_POLL).await;
         let lacking =
             fleet.borrow().as_ref().is_some_and(|fleet| fleet.nodes.values().any(|node| node.agent.is_none()));
-        let forbidden = if lacking { refusal(&daemonsets, &events, &agents.daemonset).await } else { Ok(None) };
+        let asked = tokio::time::timeout(FORBIDDEN_POLL, refusal(&daemonsets, &events, &agents.daemonset));
+        let forbidden = if lacking { asked.await.unwrap_or(Ok(None)) } else { Ok(None) };
         match forbidden {
-            Ok(forbidden) if fleet.borrow().is_some() => change(fleet, |fleet| fleet.forbidden = forbidden),
+            Ok(forbidden) if fleet.borrow().is_some() => {
+                let forbidden = forbidden.map(|message| explain(&agents.namespace, &message));
+                change(fleet, |fleet| fleet.forbidden = forbidden);
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!("unable to learn why agent pods are missing: {error}"),
         }
     }
+}
+
+/// What to do comes first: the message may be cut.
+fn explain(namespace: &str, message: &str) -> String {
+    format!(
+        "run `kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite`: {message}"
+    )
 }
 
 async fn refusal(

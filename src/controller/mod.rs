@@ -40,8 +40,11 @@ use crate::crd::VolumeScan;
 use crate::http::{self, Check};
 use crate::store::{self, Store};
 
+/// A pass that takes longer is given up: the next one begins from what is true then.
+const PASS_DEADLINE: Duration = Duration::from_secs(5);
 /// Passes at the same time; each needs a database connection for a moment.
 const CONCURRENT_PASSES: u16 = 8;
+const CLUSTER_UID_TIMEOUT: Duration = Duration::from_secs(5);
 const CLUSTER_UID_RETRY: Duration = Duration::from_secs(2);
 
 /// How the controller runs.
@@ -195,7 +198,8 @@ async fn timed_pass(
     context: Arc<Context>,
 ) -> Result<kube::runtime::controller::Action, scan::Error> {
     let started = Instant::now();
-    let outcome = scan::reconcile(scan, Arc::clone(&context)).await;
+    let pass = scan::reconcile(scan, Arc::clone(&context));
+    let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(scan::Error::Timeout(PASS_DEADLINE)));
     context.metrics.reconciled(started, outcome.as_ref().map_or_else(scan::Error::reason, |_| "Ok"));
     outcome
 }
@@ -204,10 +208,15 @@ async fn timed_pass(
 async fn cluster_uid(client: &Client) -> String {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     loop {
-        match namespaces.get_metadata("kube-system").await {
-            Ok(system) if system.metadata.uid.is_some() => return system.metadata.uid.unwrap_or_default(),
-            Ok(_) => tracing::warn!("namespace kube-system has no uid, asking again"),
-            Err(error) => tracing::warn!("unable to read namespace kube-system, whose uid names the cluster: {error}"),
+        match tokio::time::timeout(CLUSTER_UID_TIMEOUT, namespaces.get_metadata("kube-system")).await {
+            Ok(Ok(system)) if system.metadata.uid.is_some() => return system.metadata.uid.unwrap_or_default(),
+            Ok(Ok(_)) => tracing::warn!("namespace kube-system has no uid, asking again"),
+            Err(_) => {
+                tracing::warn!("no answer about namespace kube-system within {CLUSTER_UID_TIMEOUT:?}, asking again");
+            }
+            Ok(Err(error)) => {
+                tracing::warn!("unable to read namespace kube-system, whose uid names the cluster: {error}");
+            }
         }
         tokio::time::sleep(CLUSTER_UID_RETRY).await;
     }

@@ -21,6 +21,8 @@ enum Error {
     ReadRuns(#[source] store::Error),
     #[error("unable to list volumescans: {0}")]
     List(#[source] kube::Error),
+    #[error("unable to list volumescans within {DEADLINE:?}")]
+    ListTimeout,
     #[error("unable to cancel the runs of deleted volumescans: {0}")]
     Cancel(#[source] store::Error),
 }
@@ -54,7 +56,9 @@ async fn sweep(context: &Context) -> Result<(), Error> {
         return Ok(());
     }
     let scans: Api<VolumeScan> = Api::all(context.client.clone());
-    let live = scans.list_metadata(&ListParams::default()).await.map_err(Error::List)?;
+    let params = ListParams::default();
+    let listing = tokio::time::timeout(DEADLINE, scans.list_metadata(&params)).await;
+    let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
     let live: Vec<String> = live.iter().filter_map(ResourceExt::uid).collect();
     context.retain(&live);
     let gone: Vec<String> = active.into_iter().filter(|uid| !live.contains(uid)).collect();

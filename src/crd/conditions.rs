@@ -53,40 +53,12 @@ pub mod reason {
 pub struct Statement {
     /// One of this module's types.
     pub type_: &'static str,
-    /// True, False or Unknown.
-    pub status: Truth,
+    /// Whether it holds. (`Unknown` is said by the schema's default only: the controller always knows.)
+    pub holds: bool,
     /// CamelCase.
     pub reason: String,
     /// For people; at most [`MAX_MESSAGE_CHARS`].
     pub message: String,
-}
-
-/// The three states of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truth {
-    /// `True`
-    True,
-    /// `False`
-    False,
-    /// `Unknown`
-    Unknown,
-}
-
-impl Truth {
-    /// The text in a condition's `status`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
-    }
-}
-
-impl From<bool> for Truth {
-    fn from(value: bool) -> Self {
-        if value { Self::True } else { Self::False }
-    }
 }
 
 /// The longest message of a condition, in characters.
@@ -101,11 +73,12 @@ pub fn build(
 ) -> Vec<Condition> {
     statements
         .into_iter()
-        .map(|Statement { type_, status, reason, message }| {
-            let unchanged = previous.iter().find(|old| old.type_ == type_ && old.status == status.as_str());
+        .map(|Statement { type_, holds, reason, message }| {
+            let status = if holds { "True" } else { "False" };
+            let unchanged = previous.iter().find(|old| old.type_ == type_ && old.status == status);
             Condition {
                 type_: type_.to_owned(),
-                status: status.as_str().to_owned(),
+                status: status.to_owned(),
                 reason,
                 message: shorten(&message, MAX_MESSAGE_CHARS),
                 observed_generation: generation,
@@ -133,18 +106,18 @@ pub fn shorten(text: &str, max: usize) -> String {
 mod tests {
     use super::*;
 
-    fn ready(status: Truth) -> Statement {
-        Statement { type_: READY, status, reason: "Because".to_owned(), message: String::new() }
+    fn ready(holds: bool) -> Statement {
+        Statement { type_: READY, holds, reason: "Because".to_owned(), message: String::new() }
     }
 
     #[test]
     fn transition_time_moves_only_when_status_flips() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let first = build(vec![ready(Truth::False)], &[], Some(1), at(100));
-        let same = build(vec![ready(Truth::False)], &first, Some(2), at(200));
+        let first = build(vec![ready(false)], &[], Some(1), at(100));
+        let same = build(vec![ready(false)], &first, Some(2), at(200));
         assert_eq!(same[0].last_transition_time.0, at(100));
         assert_eq!(same[0].observed_generation, Some(2));
-        let flipped = build(vec![ready(Truth::True)], &same, Some(2), at(300));
+        let flipped = build(vec![ready(true)], &same, Some(2), at(300));
         assert_eq!(flipped[0].last_transition_time.0, at(300));
     }
 

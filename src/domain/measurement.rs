@@ -34,16 +34,6 @@ pub enum Method {
     Statvfs,
 }
 
-impl Method {
-    /// The name stored in the database and shown to users.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Walk => "Walk",
-            Self::Statvfs => "Statvfs",
-        }
-    }
-}
-
 /// Why a volume has no figures, or only partial ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VolumeReason {

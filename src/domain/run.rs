@@ -55,35 +55,13 @@ impl RunResult {
     }
 }
 
-/// The state of one node's job.
+/// How a job ends without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum JobState {
-    /// Waits to be claimed.
-    Pending,
-    /// Claimed by an agent.
-    Running,
-    /// Measured.
-    Succeeded,
-    /// Given up after its attempts, or for a reason that no attempt mends.
+pub enum Ending {
+    /// It was claimed, and given up.
     Failed,
-    /// Never claimed, or the node has no Docker Engine.
+    /// It was never claimed.
     Skipped,
-    /// Stopped with its run.
-    Cancelled,
-}
-
-impl JobState {
-    /// The name stored in `scan_jobs.status`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Cancelled => "cancelled",
-        }
-    }
 }
 
 /// Why a node has no result in a run.

@@ -84,6 +84,21 @@ fn agent_killed_in_the_middle() {
 }
 
 #[test]
+fn agent_told_to_stop_in_the_middle() {
+    let scan = mid_scan("agent-stopped", &json!({}));
+    let before = measured();
+    kubectl(&format!("delete pod -n volumeviz {} --wait=false", pod("agent", "node-2")));
+    let status = scan.complete(90);
+    assert_eq!(
+        (status["lastRun"]["result"].as_str(), attempts().as_str()),
+        (Some("Succeeded"), "1"),
+        "a job handed back costs no attempt"
+    );
+    assert_eq!(measured(), before, "a finished volume was measured again");
+    invariants_hold(3);
+}
+
+#[test]
 fn leading_controller_killed_in_the_middle() {
     let scan = mid_scan("leader-killed", &json!({}));
     let node = leader_node();

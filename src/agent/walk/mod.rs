@@ -10,6 +10,7 @@
 mod links;
 mod mounts;
 mod open;
+mod sums;
 mod tree;
 mod worker;
 
@@ -176,7 +177,7 @@ impl Walker {
             }
         });
         if let Err(error) = started {
-            return Outcome::Unreadable { kind: worker::error_kind(error.raw_os_error()) };
+            return Outcome::Unreadable { kind: sums::error_kind(error.raw_os_error()) };
         }
         let left = options.deadline.map_or(FOREVER, |deadline| deadline.saturating_duration_since(Instant::now()));
         match receiver.recv_timeout(left) {

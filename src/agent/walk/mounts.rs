@@ -3,7 +3,7 @@
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::{Measured, Outcome, Totals, worker};
+use super::{Measured, Outcome, Totals, sums};
 
 /// The mount that a path lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(super) fn ask(root: &Path) -> Outcome {
             Outcome::Measured(Measured { totals, from_filesystem: true, ..Measured::default() })
         }
         Err(rustix::io::Errno::NOENT) => Outcome::Vanished,
-        Err(error) => Outcome::Unreadable { kind: worker::error_kind(Some(error.raw_os_error())) },
+        Err(error) => Outcome::Unreadable { kind: sums::error_kind(Some(error.raw_os_error())) },
     }
 }
 

@@ -1,6 +1,5 @@
 //! The walk itself: threads that take directories from one stack, read them, and put their subdirectories onto it.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,8 +12,9 @@ use rustix::io::Errno;
 
 use super::links::Links;
 use super::open::{self, Opener, Refused};
+use super::sums::{Sums, error_kind};
 use super::tree::{Directory, Waiting};
-use super::{CutShort, Handle, Identity, MAX_LISTED_MOUNTS, Measured, Outcome, Totals, lock};
+use super::{CutShort, Handle, Identity, Measured, Outcome, Totals, lock};
 
 /// Directories that may wait; a directory with more subdirectories is put aside and read on later.
 const MAX_WAITING: usize = 1 << 16;
@@ -57,19 +57,6 @@ enum Task {
         fd: Arc<OwnedFd>,
         position: u64,
     },
-}
-
-/// What was found so far.
-#[derive(Debug, Default)]
-struct Sums {
-    allocated: u64,
-    apparent: u64,
-    files: u64,
-    directories: u64,
-    vanished: u64,
-    entries: u64,
-    errors: BTreeMap<String, u64>,
-    skipped: Vec<Vec<u8>>,
 }
 
 impl Walk {
@@ -337,77 +324,8 @@ struct Found {
     rest: Option<Task>,
 }
 
-impl Sums {
-    fn with_directory(mut self, entry: &Statx) -> Self {
-        self.count_directory(entry);
-        self
-    }
-
-    fn with_error(mut self, kind: String) -> Self {
-        *self.errors.entry(kind).or_default() += 1;
-        self
-    }
-
-    fn count_directory(&mut self, entry: &Statx) {
-        self.directories = self.directories.saturating_add(1);
-        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512));
-    }
-
-    fn count_file(&mut self, entry: &Statx) {
-        self.files = self.files.saturating_add(1);
-        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512));
-        if FileType::from_raw_mode(entry.stx_mode.into()) == FileType::RegularFile {
-            self.apparent = self.apparent.saturating_add(entry.stx_size);
-        }
-    }
-
-    fn count_error(&mut self, error: Errno) {
-        *self.errors.entry(error_kind(Some(error.raw_os_error()))).or_default() += 1;
-    }
-
-    fn skip(&mut self, path: Vec<u8>) {
-        if self.skipped.len() < MAX_LISTED_MOUNTS {
-            self.skipped.push(path);
-        }
-    }
-
-    fn merge(&mut self, other: Self) {
-        let Self { allocated, apparent, files, directories, vanished, entries, errors, skipped } = other;
-        self.allocated = self.allocated.saturating_add(allocated);
-        self.apparent = self.apparent.saturating_add(apparent);
-        self.files = self.files.saturating_add(files);
-        self.directories = self.directories.saturating_add(directories);
-        self.vanished = self.vanished.saturating_add(vanished);
-        self.entries = self.entries.saturating_add(entries);
-        for (kind, count) in errors {
-            *self.errors.entry(kind).or_default() += count;
-        }
-        self.skipped.extend(skipped);
-        self.skipped.truncate(MAX_LISTED_MOUNTS);
-    }
-}
-
 fn device(entry: &Statx) -> u64 {
     u64::from(entry.stx_dev_major) << 32 | u64::from(entry.stx_dev_minor)
-}
-
-/// CamelCase name of an error of the kernel.
-pub(super) fn error_kind(code: Option<i32>) -> String {
-    let name = match code.map(Errno::from_raw_os_error) {
-        Some(Errno::ACCESS | Errno::PERM) => "PermissionDenied",
-        Some(Errno::IO) => "InputOutput",
-        Some(Errno::STALE) => "Stale",
-        Some(Errno::MFILE | Errno::NFILE) => "TooManyOpenFiles",
-        Some(Errno::NOMEM) => "OutOfMemory",
-        Some(Errno::NOTDIR) => "NotADirectory",
-        Some(Errno::LOOP) => "SymbolicLink",
-        Some(Errno::NAMETOOLONG) => "NameTooLong",
-        Some(Errno::NOTCONN) => "NotConnected",
-        Some(Errno::TIMEDOUT) => "TimedOut",
-        Some(other) => return format!("Errno{}", other.raw_os_error()),
-        None => "Unknown",
-    };
-    name.to_owned()
 }
 
 #[cfg(test)]
@@ -438,11 +356,5 @@ mod tests {
         assert_eq!(with, without);
         let Outcome::Measured(measured) = with else { panic!("{with:?}") };
         assert_eq!((measured.totals.files, measured.totals.directories), (4, Some(6)));
-    }
-
-    #[test]
-    fn errors_without_a_name_have_their_number() {
-        assert_eq!(error_kind(Some(Errno::ACCESS.raw_os_error())), "PermissionDenied");
-        assert_eq!(error_kind(Some(Errno::DOM.raw_os_error())), format!("Errno{}", Errno::DOM.raw_os_error()));
     }
 }

@@ -9,7 +9,7 @@ use super::plan::{Finish, Plan, Start, Step};
 use crate::controller::context::Context;
 use crate::crd::VolumeScan;
 use crate::domain::dispatch::Offer;
-use crate::domain::run::{JobState, conclude};
+use crate::domain::run::{Ending, conclude};
 use crate::store;
 use crate::store::runs::NewRun;
 
@@ -141,11 +141,11 @@ async fn change_job(conn: &mut sqlx::PgConnection, change: &Step) -> sqlx::Resul
                 tracing::warn!(job.id = job, "the agent stopped renewing its lease: the job got a new ticket");
             }
         }
-        Step::End { job, ticket, state, problem } => {
+        Step::End { job, ticket, ending, problem } => {
             let reason = problem.reason.as_str();
-            let ended = match state {
-                JobState::Skipped => store::jobs::skip(conn, *job, *ticket, reason, &problem.message).await?,
-                _ => store::jobs::fail(conn, *job, *ticket, reason, &problem.message).await?,
+            let ended = match ending {
+                Ending::Skipped => store::jobs::skip(conn, *job, *ticket, reason, &problem.message).await?,
+                Ending::Failed => store::jobs::fail(conn, *job, *ticket, reason, &problem.message).await?,
             };
             if ended {
                 tracing::warn!(job.id = job, reason, "job ended without a result: {}", problem.message);

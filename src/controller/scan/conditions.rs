@@ -10,7 +10,7 @@
 
 use super::observe::{Observed, Runs};
 use super::plan::Invalid;
-use crate::crd::conditions::{self as kind, Statement, Truth, reason};
+use crate::crd::conditions::{self as kind, Statement, reason};
 use crate::crd::{Agents, FinishedRun, VolumeScan, VolumeScanStatus};
 use crate::domain::run::RunResult;
 
@@ -66,9 +66,9 @@ fn all_agents_away(scan: &VolumeScan, observed: &Observed) -> bool {
 }
 
 fn progress(situation: &Situation<'_>) -> Vec<Statement> {
-    let say = |type_, status: bool, reason: &str, message: &str| Statement {
+    let say = |type_, holds: bool, reason: &str, message: &str| Statement {
         type_,
-        status: status.into(),
+        holds,
         reason: reason.to_owned(),
         message: message.to_owned(),
     };
@@ -107,12 +107,8 @@ fn summary(run: &FinishedRun) -> String {
 /// under way the first two are false.
 fn outcome(status: &VolumeScanStatus) -> Vec<Statement> {
     let Some(run) = &status.last_run else { return Vec::new() };
-    let say = |type_, status: bool, reason: &str| Statement {
-        type_,
-        status: status.into(),
-        reason: reason.to_owned(),
-        message: summary(run),
-    };
+    let say =
+        |type_, holds: bool, reason: &str| Statement { type_, holds, reason: reason.to_owned(), message: summary(run) };
     let succeeded = say(kind::LAST_RUN_SUCCEEDED, run.result == RunResult::Succeeded, &run.reason);
     let (complete, failed) = match (&status.active_run, has_figures(run)) {
         (Some(_), _) => (say(kind::COMPLETE, false, reason::RUN_ACTIVE), say(kind::FAILED, false, reason::RUN_ACTIVE)),
@@ -122,18 +118,18 @@ fn outcome(status: &VolumeScanStatus) -> Vec<Statement> {
 }
 
 fn database_ready(observed: &Observed) -> Statement {
-    let (status, reason, message) = match &observed.database.problem {
-        None => (Truth::True, reason::CONNECTED, "the database answers and its schema fits"),
-        Some(problem) => (Truth::False, problem.reason, problem.message.as_str()),
+    let (holds, reason, message) = match &observed.database.problem {
+        None => (true, reason::CONNECTED, "the database answers and its schema fits"),
+        Some(problem) => (false, problem.reason, problem.message.as_str()),
     };
-    Statement { type_: kind::DATABASE_READY, status, reason: reason.to_owned(), message: message.to_owned() }
+    Statement { type_: kind::DATABASE_READY, holds, reason: reason.to_owned(), message: message.to_owned() }
 }
 
 fn agents_ready(scan: &VolumeScan, observed: &Observed, agents: Option<Agents>) -> Statement {
     let Agents { desired, ready, .. } = agents.unwrap_or(Agents { desired: 0, ready: 0, without_docker: 0 });
-    let say = |status: bool, reason: &str, message: String| Statement {
+    let say = |holds: bool, reason: &str, message: String| Statement {
         type_: kind::AGENTS_READY,
-        status: status.into(),
+        holds,
         reason: reason.to_owned(),
         message,
     };

@@ -37,6 +37,9 @@ pub enum Error {
     /// The status could not be written.
     #[error(transparent)]
     Publish(#[from] publish::Error),
+    /// The database or the API server was too slow.
+    #[error("the pass was not over within {0:?}")]
+    Timeout(Duration),
 }
 
 impl Error {
@@ -45,6 +48,7 @@ impl Error {
         match self {
             Self::Apply(_) => "Apply",
             Self::Publish(_) => "Publish",
+            Self::Timeout(_) => "Timeout",
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::controller::dispatch::{Problem, Standing};
 use crate::controller::fleet::{Fleet, Node};
 use crate::crd::VolumeScan;
 use crate::crd::conditions::reason;
-use crate::domain::run::{JobReason, JobState, RunKey};
+use crate::domain::run::{Ending, JobReason, RunKey};
 use crate::domain::selector::VolumeMatcher;
 
 /// How long the leader must have been in unbroken contact with the database before it judges leases and deadlines: agents renew every
@@ -80,8 +80,8 @@ pub enum Step {
         job: i64,
         /// Its ticket.
         ticket: Uuid,
-        /// Failed or Skipped.
-        state: JobState,
+        /// How.
+        ending: Ending,
         /// Why.
         problem: Problem,
     },
@@ -150,7 +150,7 @@ fn conduct(active: &ActiveRun, observed: &Observed) -> Plan {
             Some(node) => match standing {
                 Standing { in_flight: true, .. } => {}
                 Standing { overdue: true, problem: Some(problem), .. } => {
-                    steps.push(Step::End { job: job.id, ticket: job.ticket, state: JobState::Skipped, problem });
+                    steps.push(Step::End { job: job.id, ticket: job.ticket, ending: Ending::Skipped, problem });
                 }
                 Standing { backing_off: true, .. } => {}
                 standing if job.due => waiting.push((job, node, standing)),
@@ -187,8 +187,8 @@ fn watch_over(job: &OpenJob, settled: bool) -> Option<Step> {
 }
 
 fn end(job: &OpenJob, reason: JobReason, message: String) -> Step {
-    let state = if job.running { JobState::Failed } else { JobState::Skipped };
-    Step::End { job: job.id, ticket: job.ticket, state, problem: Problem { reason, message } }
+    let ending = if job.running { Ending::Failed } else { Ending::Skipped };
+    Step::End { job: job.id, ticket: job.ticket, ending, problem: Problem { reason, message } }
 }
 
 fn deliver(job: &OpenJob, node: &Node) -> Step {

@@ -18,7 +18,7 @@ use crate::controller::fleet::{Agent, Fleet, Node};
 use crate::controller::health::{DatabaseHealth, DatabaseProblem};
 use crate::crd::{State, VolumeScan, VolumeScanSpec, VolumeScanStatus};
 use crate::domain::measurement::Completeness;
-use crate::domain::run::{JobReason, JobState, NodeCounts, RunResult};
+use crate::domain::run::{Ending, JobReason, NodeCounts, RunResult};
 use crate::domain::selector::{LabelSelector, LabelValue, NameGlob, VolumeSelector};
 use crate::domain::work::{Limits, WorkOrder};
 use crate::store::jobs::{FailedNode, FailedNodes};
@@ -217,7 +217,7 @@ fn an_overdue_ticket_is_skipped_with_what_was_missing() {
     waiting
         .standings
         .insert(job(1).ticket, Standing { overdue: true, problem: Some(problem.clone()), ..Standing::default() });
-    let expected = Step::End { job: 1, ticket: job(1).ticket, state: JobState::Skipped, problem };
+    let expected = Step::End { job: 1, ticket: job(1).ticket, ending: Ending::Skipped, problem };
     assert_eq!(steps(&with_active(waiting)), [expected]);
 }
 
@@ -231,10 +231,10 @@ fn an_expired_lease_is_judged_only_after_unbroken_contact() {
 
 #[test]
 fn a_node_that_left_or_came_back_as_another_machine_ends_its_job() {
-    for (running, state) in [(true, JobState::Failed), (false, JobState::Skipped)] {
+    for (running, state) in [(true, Ending::Failed), (false, Ending::Skipped)] {
         let mut observed = with_active(active(vec![OpenJob { running, ..job(1) }]));
         edit_fleet(&mut observed, |fleet| fleet.nodes.get_mut("node-1").unwrap().uid = "another".to_owned());
-        let [Step::End { state: ended, problem, .. }] = &steps(&observed)[..] else { panic!("not ended") };
+        let [Step::End { ending: ended, problem, .. }] = &steps(&observed)[..] else { panic!("not ended") };
         assert_eq!((*ended, problem.reason), (state, JobReason::NodeGone));
     }
 }

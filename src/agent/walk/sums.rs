@@ -1,0 +1,101 @@
+//! What a walk found: figures, errors, mounts it did not enter. Each thread fills its own and merges it now and then.
+
+use std::collections::BTreeMap;
+
+use rustix::fs::{FileType, Statx};
+use rustix::io::Errno;
+
+use super::MAX_LISTED_MOUNTS;
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    pub(super) allocated: u64,
+    pub(super) apparent: u64,
+    pub(super) files: u64,
+    pub(super) directories: u64,
+    pub(super) vanished: u64,
+    pub(super) entries: u64,
+    pub(super) errors: BTreeMap<String, u64>,
+    pub(super) skipped: Vec<Vec<u8>>,
+}
+
+impl Sums {
+    pub(super) fn with_directory(mut self, entry: &Statx) -> Self {
+        self.count_directory(entry);
+        self
+    }
+
+    pub(super) fn with_error(mut self, kind: String) -> Self {
+        *self.errors.entry(kind).or_default() += 1;
+        self
+    }
+
+    pub(super) fn count_directory(&mut self, entry: &Statx) {
+        self.directories = self.directories.saturating_add(1);
+        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512));
+    }
+
+    pub(super) fn count_file(&mut self, entry: &Statx) {
+        self.files = self.files.saturating_add(1);
+        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512));
+        if FileType::from_raw_mode(entry.stx_mode.into()) == FileType::RegularFile {
+            self.apparent = self.apparent.saturating_add(entry.stx_size);
+        }
+    }
+
+    pub(super) fn count_error(&mut self, error: Errno) {
+        *self.errors.entry(error_kind(Some(error.raw_os_error()))).or_default() += 1;
+    }
+
+    pub(super) fn skip(&mut self, path: Vec<u8>) {
+        if self.skipped.len() < MAX_LISTED_MOUNTS {
+            self.skipped.push(path);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        let Self { allocated, apparent, files, directories, vanished, entries, errors, skipped } = other;
+        self.allocated = self.allocated.saturating_add(allocated);
+        self.apparent = self.apparent.saturating_add(apparent);
+        self.files = self.files.saturating_add(files);
+        self.directories = self.directories.saturating_add(directories);
+        self.vanished = self.vanished.saturating_add(vanished);
+        self.entries = self.entries.saturating_add(entries);
+        for (kind, count) in errors {
+            *self.errors.entry(kind).or_default() += count;
+        }
+        self.skipped.extend(skipped);
+        self.skipped.truncate(MAX_LISTED_MOUNTS);
+    }
+}
+
+/// CamelCase name of an error of the kernel.
+pub(super) fn error_kind(code: Option<i32>) -> String {
+    let name = match code.map(Errno::from_raw_os_error) {
+        Some(Errno::ACCESS | Errno::PERM) => "PermissionDenied",
+        Some(Errno::IO) => "InputOutput",
+        Some(Errno::STALE) => "Stale",
+        Some(Errno::MFILE | Errno::NFILE) => "TooManyOpenFiles",
+        Some(Errno::NOMEM) => "OutOfMemory",
+        Some(Errno::NOTDIR) => "NotADirectory",
+        Some(Errno::LOOP) => "SymbolicLink",
+        Some(Errno::NAMETOOLONG) => "NameTooLong",
+        Some(Errno::NOTCONN) => "NotConnected",
+        Some(Errno::TIMEDOUT) => "TimedOut",
+        Some(other) => return format!("Errno{}", other.raw_os_error()),
+        None => "Unknown",
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_without_a_name_have_their_number() {
+        assert_eq!(error_kind(Some(Errno::ACCESS.raw_os_error())), "PermissionDenied");
+        assert_eq!(error_kind(Some(Errno::DOM.raw_os_error())), format!("Errno{}", Errno::DOM.raw_os_error()));
+    }
+}
