@@ -44,8 +44,14 @@ pub fn apply(manifest: &Value) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
+const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/cluster");
+
 pub fn cluster(arguments: &[&str]) -> String {
-    run(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/cluster"), arguments)
+    run(CLUSTER, arguments)
+}
+
+pub fn try_in_node(node: &str, script: &str) -> Result<String, String> {
+    try_run(CLUSTER, &["exec", node, "sh", "-euc", script])
 }
 
 /// Runs a shell command inside a node.
