@@ -82,7 +82,7 @@ fn a_folder_swapped_for_a_link_never_leads_outside() {
         drop(fs::rename(&folder, &link));
         drop(fs::rename(&away, &folder));
     });
-    for _ in 0..3000 {
+    for _ in 0..1000 {
         let measured = walk(root.path());
         assert!(
             measured.totals.files <= 2 && measured.errors.is_empty(),
@@ -120,8 +120,7 @@ fn a_passed_deadline_leaves_a_lower_bound() {
 #[test]
 fn cancelling_ends_a_walk_at_any_point_and_leaks_nothing() {
     let root = tree();
-    fill(root.path(), 300, 100);
-    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    fill(root.path(), 150, 100);
     let walks = || {
         let tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
         tasks
@@ -130,8 +129,7 @@ fn cancelling_ends_a_walk_at_any_point_and_leaks_nothing() {
             })
             .count()
     };
-    let _ = open();
-    for delay in 0..40 {
+    for delay in 0..20 {
         let handle = Handle::default();
         let options = Options { handle: handle.clone(), ..Options::default() };
         let path = root.path().to_path_buf();
@@ -141,7 +139,7 @@ fn cancelling_ends_a_walk_at_any_point_and_leaks_nothing() {
         let cancelled = Instant::now();
         let Outcome::Measured(measured) = walking.join().unwrap() else { panic!("not measured") };
         assert!(cancelled.elapsed() < Duration::from_secs(5));
-        assert!(measured.cut_short.is_some() || measured.totals.files == 30_000, "{measured:?}");
+        assert!(measured.cut_short.is_some() || measured.totals.files == 15_000, "{measured:?}");
     }
     let until = Instant::now() + Duration::from_secs(10);
     while walks() > 0 {

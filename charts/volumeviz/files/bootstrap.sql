@@ -10,6 +10,13 @@
 --   CREATE ROLE vv_agent      LOGIN PASSWORD '…' IN ROLE volumeviz_agent;       -- agents: six functions, no table
 --   CREATE ROLE vv_readonly   LOGIN PASSWORD '…' IN ROLE volumeviz_readonly;    -- people, dashboards
 --
+-- Give the logins bounds of their own, since those of a group are not inherited (the owner waits for migrations as long as they take):
+--
+--   ALTER ROLE vv_controller SET statement_timeout = '30s';
+--   ALTER ROLE vv_controller SET idle_in_transaction_session_timeout = '10s';
+--   ALTER ROLE vv_agent      SET statement_timeout = '30s';
+--   ALTER ROLE vv_agent      SET idle_in_transaction_session_timeout = '10s';
+--
 -- Running it again changes nothing.
 
 DO $$
