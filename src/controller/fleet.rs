@@ -251,8 +251,9 @@ async fn explain_missing_pods(
     }
 }
 
-/// What to do comes first: the message may be cut.
+/// What to do comes first: the message may be cut. What stands before the refusal itself names another pod at every try.
 fn explain(namespace: &str, message: &str) -> String {
+    let message = message.find("violates PodSecurity").map_or(message, |start| &message[start..]);
     format!(
         "run `kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite`: {message}"
     )
@@ -287,6 +288,18 @@ mod tests {
 
     fn node(uid: &str) -> Node {
         Node { uid: uid.to_owned(), labels: BTreeMap::new(), agent: None }
+    }
+
+    #[test]
+    fn a_refusal_repeated_for_another_pod_says_the_same() {
+        let refused = |pod: &str| {
+            explain(
+                "ns",
+                &format!("Error creating: pods \"{pod}\" is forbidden: violates PodSecurity \"baseline\": hostPath"),
+            )
+        };
+        assert_eq!(refused("agent-a"), refused("agent-b"));
+        assert!(refused("agent-a").starts_with("run `kubectl label namespace ns "));
     }
 
     #[test]

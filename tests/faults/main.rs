@@ -119,6 +119,23 @@ fn agent_told_to_stop_in_the_middle() {
 }
 
 #[test]
+fn scan_deleted_in_the_middle() {
+    let (scan, _volumes) = mid_scan("scan-deleted", &json!({}));
+    kubectl("delete volumescan scan-deleted --timeout=10s");
+    wait(20, "the run to be cancelled", || {
+        let state = "SELECT result, (SELECT string_agg(DISTINCT status, ' ') FROM scan_jobs WHERE run_id = scan_runs.id AND node = 'node-2')
+            FROM scan_runs ORDER BY id DESC LIMIT 1";
+        (sql(state) == "Cancelled|cancelled").then_some(())
+    });
+    drop(scan);
+    let next = Scan::new(
+        "after-deleted",
+        &json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "node-2"}}, "measurement": {"mode": "Inventory"}}),
+    );
+    next.complete(30);
+}
+
+#[test]
 fn leading_controller_killed_in_the_middle() {
     let (scan, _volumes) = mid_scan("leader-killed", &json!({}));
     let node = leader_node();
