@@ -21,6 +21,21 @@ async fn a_repeated_claim_gets_the_same_answer_and_another_instance_is_fenced() 
     assert_eq!(Agent::on(&database, "n1").claim(ticket).await, ClaimReply::Fenced, "two holders of one ticket");
 }
 
+/// A ticket that two processes know: only the one that claimed it may use it.
+#[tokio::test]
+async fn a_ticket_works_for_the_instance_that_claimed_it_only() {
+    let database = Database::new().await;
+    let (_, ticket, _holder) = claimed(&database).await;
+    let other = Agent::on(&database, "n1");
+    assert_eq!(other.heartbeat(ticket).await, Reply::Fenced);
+    assert_eq!(other.inventory(ticket, &[volume("a")], &[]).await, Reply::Fenced);
+    assert_eq!(other.report(ticket, &[result("a", 1)]).await, Reply::Fenced);
+    assert_eq!(other.complete(ticket, 0).await, Reply::Fenced);
+    assert_eq!(other.fail(ticket, FailureClass::Permanent, "AgentError").await, Reply::Fenced);
+    assert_eq!(database.number("SELECT count(*) FROM scan_jobs WHERE status = 'running'").await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM volumes").await, 0);
+}
+
 #[tokio::test]
 async fn a_ticket_is_for_its_node_and_machine_only() {
     let database = Database::new().await;
