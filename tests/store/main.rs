@@ -17,6 +17,7 @@ mod fencing;
 mod inventory;
 mod migrations;
 mod results;
+mod session;
 
 use std::collections::BTreeMap;
 
