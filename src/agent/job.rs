@@ -31,6 +31,8 @@ const HELD_KIB: usize = 8 * 1024;
 enum Error {
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error("nodeTimeoutSeconds passed with {left_out} volumes not yet measured")]
+    NodeTimeout { left_out: usize },
     #[error("{0}")]
     NoDockerEngine(String),
     #[error("{0}")]
@@ -96,7 +98,9 @@ impl Error {
         match self {
             Self::Session(SessionError::Fenced) => None,
             Self::Session(SessionError::Stopped) => Some((FailureClass::HandedBack, JobReason::AgentError)),
-            Self::Session(SessionError::Deadline) => Some((FailureClass::Permanent, JobReason::NodeTimeout)),
+            Self::Session(SessionError::Deadline) | Self::NodeTimeout { .. } => {
+                Some((FailureClass::Permanent, JobReason::NodeTimeout))
+            }
             Self::Session(SessionError::Refused(_) | SessionError::Incomplete(_)) => {
                 Some((FailureClass::Retryable, JobReason::AgentError))
             }
@@ -110,7 +114,7 @@ impl Error {
         match self {
             Self::Session(SessionError::Fenced) => "Fenced",
             Self::Session(SessionError::Stopped) => "HandedBack",
-            Self::Session(SessionError::Deadline) => "NodeTimeout",
+            Self::Session(SessionError::Deadline) | Self::NodeTimeout { .. } => "NodeTimeout",
             Self::Session(SessionError::Refused(_) | SessionError::Incomplete(_)) | Self::Selector(_) => "Failed",
             Self::NoDockerEngine(_) => "NoDockerEngine",
             Self::DockerUnreachable(_) => "DockerUnreachable",
@@ -191,17 +195,24 @@ struct Held {
     _share: OwnedSemaphorePermit,
 }
 
-/// Measures `parallelVolumes` at a time and reports whatever is ready, in as few calls as the database's pace allows.
+/// Measures `parallelVolumes` at a time and reports whatever is ready, in as few calls as the database's pace allows. Volumes whose turn
+/// comes after the node's deadline are left out: the job ends without them, which must not look like a success.
 async fn measure_all(session: &Session, targets: Vec<Target>, tracker: &Arc<Tracker>) -> Result<(), Error> {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(HELD_KIB));
+    let deadline = session.deadline();
     let measuring = async move {
         let measure = |target| {
             let tracker = Arc::clone(tracker);
-            async move { tracker.measurer.measure(target).await }
+            async move { if Instant::now() < deadline { Some(tracker.measurer.measure(target).await) } else { None } }
         };
+        let mut left_out = 0;
         let mut results = stream::iter(targets).map(measure).buffer_unordered(tracker.measurer.parallel_volumes());
         while let Some(result) = results.next().await {
+            let Some(result) = result else {
+                left_out += 1;
+                continue;
+            };
             let measured = Instant::now();
             let size = serde_json::to_vec(&result).map_or(1, |json| json.len() / 1024 + 1);
             let share = u32::try_from(size.min(HELD_KIB)).unwrap_or(u32::MAX);
@@ -210,7 +221,7 @@ async fn measure_all(session: &Session, targets: Vec<Target>, tracker: &Arc<Trac
                 break;
             }
         }
-        Ok::<(), SessionError>(())
+        Ok::<usize, SessionError>(left_out)
     };
     let reporting = async {
         let mut ready = Vec::new();
@@ -223,8 +234,8 @@ async fn measure_all(session: &Session, targets: Vec<Target>, tracker: &Arc<Trac
         }
         Ok(())
     };
-    tokio::try_join!(measuring, reporting)?;
-    Ok(())
+    let (left_out, ()) = tokio::try_join!(measuring, reporting)?;
+    if left_out == 0 { Ok(()) } else { Err(Error::NodeTimeout { left_out }) }
 }
 
 impl Held {

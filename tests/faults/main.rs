@@ -33,13 +33,7 @@ impl Drop for Volumes {
 /// A scan that is measuring the big volume on node-2; small ones before it are final already.
 fn mid_scan(name: &str, spec: &Value) -> (Scan, Volumes) {
     slow_down_agents();
-    in_node(
-        "node-2",
-        &format!(
-            "docker volume create a-small >/dev/null; docker volume create b-big >/dev/null; cd /var/lib/docker/volumes/b-big/_data
-             [ -e 1 ] || seq 1 {BIG} | xargs touch"
-        ),
-    );
+    make_volumes();
     let volumes = Volumes;
     let scan = Scan::new(name, spec);
     wait(60, "node-2 to be in the middle of the big volume", || {
@@ -48,6 +42,16 @@ fn mid_scan(name: &str, spec: &Value) -> (Scan, Volumes) {
         (done == "1").then_some(())
     });
     (scan, volumes)
+}
+
+fn make_volumes() {
+    in_node(
+        "node-2",
+        &format!(
+            "docker volume create a-small >/dev/null; docker volume create b-big >/dev/null; cd /var/lib/docker/volumes/b-big/_data
+             [ -e 1 ] || seq 1 {BIG} | xargs touch"
+        ),
+    );
 }
 
 /// Once for all tests.
@@ -226,6 +230,29 @@ fn docker_restarted_between_scans_and_gone_from_every_node() {
         cluster(&["docker-start", node]);
     }
     assert_eq!(Scan::new("engines-back", &json!({})).complete(60)["agents"]["withoutDocker"], 0);
+}
+
+/// The big volume takes the node's whole time: what comes after it is left out, and the node is no success.
+#[test]
+fn node_out_of_time() {
+    slow_down_agents();
+    let volumes = Volumes;
+    make_volumes();
+    in_node(
+        "node-2",
+        "docker volume create c-late >/dev/null; mkdir /var/lib/docker/volumes/b-big/_data/more; cd /var/lib/docker/volumes/b-big/_data/more
+         seq 1 400000 | xargs touch",
+    );
+    let scan = Scan::new("out-of-time", &json!({"limits": {"volumeTimeoutSeconds": 10, "nodeTimeoutSeconds": 10}}));
+    let status = scan.complete(60);
+    in_node("node-2", "docker volume rm c-late >/dev/null");
+    drop(volumes);
+    assert_eq!(status["lastRun"]["result"], "Partial");
+    let failed = &status["failedNodes"][0];
+    assert_eq!((&failed["node"], &failed["reason"]), (&json!("node-2"), &json!("NodeTimeout")), "{failed}");
+    let results = "SELECT string_agg(v.name || ' ' || r.completeness, ', ' ORDER BY v.name) FROM scan_results r JOIN volumes v ON v.id = r.volume_id
+        JOIN scan_jobs j ON j.id = r.scan_job_id WHERE run_id = (SELECT max(id) FROM scan_runs)";
+    assert_eq!(sql(results), "a-small Complete, b-big Partial");
 }
 
 #[test]
