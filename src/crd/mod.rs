@@ -14,8 +14,7 @@ use kube::CustomResourceExt;
 
 pub use volume_scan::{Measurement, VolumeScan, VolumeScanSpec};
 pub use volume_scan_status::{
-    ActiveRun, Agents, Database, Display, FailedNode, FinishedRun, State, TopVolume, Totals, VolumeCounts,
-    VolumeScanStatus,
+    ActiveRun, Agents, Database, Display, FailedNode, FinishedRun, State, TopVolume, Totals, VolumeScanStatus,
 };
 
 /// A generated CRD and the name of its file in `crds/`.

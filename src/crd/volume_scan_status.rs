@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::measurement::Completeness;
+use crate::domain::measurement::{Completeness, VolumeCounts};
 use crate::domain::run::{NodeCounts, RunResult};
 
 /// What is known of a scan.
@@ -120,29 +120,6 @@ pub struct FinishedRun {
     pub duration_seconds: i64,
     /// Its nodes by state.
     pub nodes: NodeCounts,
-}
-
-/// Sums over volumes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(inline)]
-pub struct VolumeCounts {
-    /// Selected volumes.
-    pub volumes: i64,
-    /// Measured completely.
-    pub measured: i64,
-    /// Measured in part: their figures are lower bounds.
-    pub partial: i64,
-    /// Not measured because something went wrong.
-    pub failed: i64,
-    /// Not measured because they never are: other drivers, network file systems, not mounted.
-    pub unknown: i64,
-    /// Named by Docker, not by a person.
-    pub anonymous: i64,
-    /// Mounted by at least one running container.
-    pub in_use: i64,
-    /// Mounted by no container, or by stopped ones only.
-    pub unused: i64,
 }
 
 /// Sums over the volumes of a scan.

@@ -152,3 +152,26 @@ impl VolumeResult {
         }
     }
 }
+
+/// How many volumes there are of which kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct VolumeCounts {
+    /// Selected volumes.
+    pub volumes: i64,
+    /// Measured completely.
+    pub measured: i64,
+    /// Measured in part: their figures are lower bounds.
+    pub partial: i64,
+    /// Not measured because something went wrong.
+    pub failed: i64,
+    /// Not measured because they never are: other drivers, network file systems, not mounted.
+    pub unknown: i64,
+    /// Named by Docker, not by a person.
+    pub anonymous: i64,
+    /// Mounted by at least one running container.
+    pub in_use: i64,
+    /// Mounted by no container, or by stopped ones only.
+    pub unused: i64,
+}

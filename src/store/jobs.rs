@@ -3,7 +3,7 @@
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::domain::run::JobReason;
+use crate::domain::run::{Ending, JobReason};
 use crate::domain::work::MAX_ATTEMPTS;
 
 /// A job that has not ended.
@@ -82,31 +82,29 @@ pub async fn re_ticket(conn: &mut PgConnection, job: i64, seen: Uuid) -> sqlx::R
     Ok(changed.rows_affected() == 1)
 }
 
-/// Ends a job that nobody claimed.
-pub async fn skip(conn: &mut PgConnection, job: i64, seen: Uuid, reason: &str, message: &str) -> sqlx::Result<bool> {
+/// Ends a job without a result: one that nobody claimed is skipped, one that was claimed has failed and its holder is fenced. `false`: it
+/// is no longer as it was seen.
+pub async fn end(
+    conn: &mut PgConnection,
+    job: i64,
+    seen: Uuid,
+    ending: Ending,
+    reason: &str,
+    message: &str,
+) -> sqlx::Result<bool> {
+    let (before, after) = match ending {
+        Ending::Failed => ("running", "failed"),
+        Ending::Skipped => ("pending", "skipped"),
+    };
     let changed = sqlx::query(
-        "UPDATE scan_jobs SET status = 'skipped', ticket = gen_random_uuid(), completed_at = clock_timestamp(), reason = $3,
-             message = left($4, 1024)
-         WHERE id = $1 AND ticket = $2 AND status = 'pending'",
+        "UPDATE scan_jobs SET status = $4, ticket = gen_random_uuid(), lease_expires_at = NULL, completed_at = clock_timestamp(),
+             reason = $5, message = left($6, 1024)
+         WHERE id = $1 AND ticket = $2 AND status = $3",
     )
     .bind(job)
     .bind(seen)
-    .bind(reason)
-    .bind(message)
-    .execute(conn)
-    .await?;
-    Ok(changed.rows_affected() == 1)
-}
-
-/// Ends a claimed job without a result; its holder is fenced.
-pub async fn fail(conn: &mut PgConnection, job: i64, seen: Uuid, reason: &str, message: &str) -> sqlx::Result<bool> {
-    let changed = sqlx::query(
-        "UPDATE scan_jobs SET status = 'failed', ticket = gen_random_uuid(), lease_expires_at = NULL, completed_at = clock_timestamp(),
-             reason = $3, message = left($4, 1024)
-         WHERE id = $1 AND ticket = $2 AND status = 'running'",
-    )
-    .bind(job)
-    .bind(seen)
+    .bind(before)
+    .bind(after)
     .bind(reason)
     .bind(message)
     .execute(conn)

@@ -3,37 +3,16 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, Row};
 
-use crate::domain::measurement::Completeness;
+use crate::domain::measurement::{Completeness, VolumeCounts};
 
 /// How many volumes a status lists.
 pub const TOP_VOLUMES: i64 = 10;
-
-/// How many volumes there are of which kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Selected volumes.
-    pub volumes: i64,
-    /// Measured completely.
-    pub measured: i64,
-    /// Measured in part.
-    pub partial: i64,
-    /// Not measured because something went wrong.
-    pub failed: i64,
-    /// Not measured because they never are.
-    pub unknown: i64,
-    /// Named by Docker.
-    pub anonymous: i64,
-    /// Mounted by a running container.
-    pub in_use: i64,
-    /// Mounted by none, or by stopped ones only.
-    pub unused: i64,
-}
 
 /// The figures of a scan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
     /// Volumes by kind.
-    pub counts: Counts,
+    pub counts: VolumeCounts,
     /// Disk space of all measured volumes in bytes.
     pub allocated_bytes: i64,
     /// Sum of file sizes in bytes.
@@ -125,7 +104,7 @@ pub async fn read(
     }
     let top = biggest(conn, scan_uid, nodes, top).await?;
     Ok(Some(Results {
-        counts: Counts {
+        counts: VolumeCounts {
             volumes: sums.try_get("volumes")?,
             measured: sums.try_get("measured")?,
             partial: sums.try_get("partial")?,

@@ -1,7 +1,7 @@
 //! Planning, ending and cancelling runs, as the controller's role.
 
 use super::*;
-use volumeviz::domain::run::RunResult;
+use volumeviz::domain::run::{Ending, RunResult};
 use volumeviz::store::health::{Reason, probe};
 
 #[tokio::test]
@@ -49,16 +49,19 @@ async fn a_passed_deadline_ends_what_is_open_and_keeps_what_went_wrong() {
 }
 
 #[tokio::test]
-async fn skip_and_fail_only_take_the_ticket_seen() {
+async fn a_job_ends_only_as_it_was_seen() {
     let database = Database::new().await;
     let run = plan(&database, "once", &["n1"]).await;
     let seen = ticket(&database, run, "n1").await;
     let mut conn = database.controller().await;
     let job = store::jobs::open(&mut conn, run).await.unwrap()[0].id;
     Agent::on(&database, "n1").claimed(seen).await;
-    assert!(!store::jobs::skip(&mut conn, job, seen, "AgentMissing", "").await.unwrap(), "it was claimed a moment ago");
-    assert!(!store::jobs::fail(&mut conn, job, Uuid::new_v4(), "NodeGone", "").await.unwrap());
-    assert!(store::jobs::fail(&mut conn, job, seen, "NodeGone", "").await.unwrap());
+    assert!(
+        !store::jobs::end(&mut conn, job, seen, Ending::Skipped, "AgentMissing", "").await.unwrap(),
+        "it was claimed a moment ago"
+    );
+    assert!(!store::jobs::end(&mut conn, job, Uuid::new_v4(), Ending::Failed, "NodeGone", "").await.unwrap());
+    assert!(store::jobs::end(&mut conn, job, seen, Ending::Failed, "NodeGone", "").await.unwrap());
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! What is stored of measurements, and what a scan's figures are.
 
 use super::*;
-use volumeviz::domain::measurement::VolumeReason;
+use volumeviz::domain::measurement::{VolumeCounts, VolumeReason};
 use volumeviz::domain::run::RunResult;
-use volumeviz::store::results::{Counts, Results};
+use volumeviz::store::results::Results;
 
 async fn read(database: &Database, nodes: &[&str]) -> Option<Results> {
     let nodes: Vec<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
@@ -53,7 +53,7 @@ async fn totals_are_what_a_hand_would_sum_up() {
     assert_eq!(agent.complete(ticket, 6).await, Reply::Ok);
     let found = read(&database, &["n1"]).await.unwrap();
     let expected =
-        Counts { volumes: 5, measured: 2, partial: 1, failed: 1, unknown: 1, anonymous: 1, in_use: 1, unused: 4 };
+        VolumeCounts { volumes: 5, measured: 2, partial: 1, failed: 1, unknown: 1, anonymous: 1, in_use: 1, unused: 4 };
     assert_eq!(found.counts, expected);
     assert_eq!((found.allocated_bytes, found.apparent_bytes, found.files), (1510, 755, 9));
     let top: Vec<_> =

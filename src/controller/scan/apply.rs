@@ -9,7 +9,7 @@ use super::plan::{Finish, Plan, Start, Step};
 use crate::controller::context::Context;
 use crate::crd::VolumeScan;
 use crate::domain::dispatch::Offer;
-use crate::domain::run::{Ending, conclude};
+use crate::domain::run::conclude;
 use crate::store;
 use crate::store::runs::NewRun;
 
@@ -143,10 +143,7 @@ async fn change_job(conn: &mut sqlx::PgConnection, change: &Step) -> sqlx::Resul
         }
         Step::End { job, ticket, ending, problem } => {
             let reason = problem.reason.as_str();
-            let ended = match ending {
-                Ending::Skipped => store::jobs::skip(conn, *job, *ticket, reason, &problem.message).await?,
-                Ending::Failed => store::jobs::fail(conn, *job, *ticket, reason, &problem.message).await?,
-            };
+            let ended = store::jobs::end(conn, *job, *ticket, *ending, reason, &problem.message).await?;
             if ended {
                 tracing::warn!(job.id = job, reason, "job ended without a result: {}", problem.message);
             }

@@ -9,8 +9,7 @@ use super::plan::Invalid;
 use crate::controller::fleet::Fleet;
 use crate::crd::conditions::{build, shorten, to_seconds};
 use crate::crd::{
-    self, Agents, Database, Display, FailedNode, FinishedRun, State, TopVolume, Totals, VolumeCounts, VolumeScan,
-    VolumeScanStatus,
+    self, Agents, Database, Display, FailedNode, FinishedRun, State, TopVolume, Totals, VolumeScan, VolumeScanStatus,
 };
 use crate::domain::bytes::HumanBytes;
 use crate::domain::run::RunResult;
@@ -97,18 +96,13 @@ fn failed_node(failed: &store::jobs::FailedNode) -> FailedNode {
 
 fn totals(results: &store::results::Results) -> Totals {
     Totals {
-        counts: volume_counts(results.counts),
+        counts: results.counts,
         allocated_bytes: results.allocated_bytes,
         apparent_bytes: results.apparent_bytes,
         files: results.files,
         stale_nodes: results.stale_nodes,
         oldest_data_time: results.oldest_data_time.map(time),
     }
-}
-
-fn volume_counts(counts: store::results::Counts) -> VolumeCounts {
-    let store::results::Counts { volumes, measured, partial, failed, unknown, anonymous, in_use, unused } = counts;
-    VolumeCounts { volumes, measured, partial, failed, unknown, anonymous, in_use, unused }
 }
 
 fn top_volume(volume: &store::results::VolumeRow) -> TopVolume {

@@ -17,12 +17,12 @@ use crate::controller::dispatch::{Problem, Standing};
 use crate::controller::fleet::{Agent, Fleet, Node};
 use crate::controller::health::{DatabaseHealth, DatabaseProblem};
 use crate::crd::{State, VolumeScan, VolumeScanSpec, VolumeScanStatus};
-use crate::domain::measurement::Completeness;
+use crate::domain::measurement::{Completeness, VolumeCounts};
 use crate::domain::run::{Ending, JobReason, NodeCounts, RunResult};
 use crate::domain::selector::{LabelSelector, LabelValue, NameGlob, VolumeSelector};
 use crate::domain::work::{Limits, WorkOrder};
 use crate::store::jobs::{FailedNode, FailedNodes};
-use crate::store::results::{Counts, Results, VolumeRow};
+use crate::store::results::{Results, VolumeRow};
 use crate::store::runs::{Run, RunProgress};
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -387,7 +387,7 @@ fn biggest_results() -> Results {
     };
     let million = 1_000_000;
     Results {
-        counts: Counts {
+        counts: VolumeCounts {
             volumes: million,
             measured: million / 2,
             partial: million / 2,
