@@ -28,7 +28,7 @@ CREATE TABLE nodes (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     deleted_at timestamptz,
-    name text NOT NULL UNIQUE,
+    name text COLLATE "C" NOT NULL UNIQUE,
     uid text NOT NULL,
     -- Absent until an agent has looked.
     has_engine boolean,
@@ -44,9 +44,10 @@ CREATE TABLE volumes (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     deleted_at timestamptz,
-    volume_id text NOT NULL,
-    node text NOT NULL,
-    name text NOT NULL,
+    -- Compared byte by byte: their order must not change with the server's locale.
+    volume_id text COLLATE "C" NOT NULL,
+    node text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
     driver text NOT NULL DEFAULT 'local',
     mountpoint text NOT NULL DEFAULT '',
     labels jsonb NOT NULL DEFAULT '{}',
@@ -60,6 +61,8 @@ CREATE TABLE volumes (
     last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- When a running container was last seen to mount it; absent: never since first_seen_at.
     last_used_at timestamptz,
+    -- Who used it last, kept when that container is gone: container, image, compose_project, compose_service, pod (namespace/name).
+    origin jsonb NOT NULL DEFAULT '{}',
     last_scanned timestamptz,
     -- Docker's CreatedAt: the directory's ctime, for display only.
     docker_created_at text,
@@ -69,7 +72,7 @@ CREATE TABLE volumes (
     -- The ticket under which it was listed last, and the one whose scan selected it last.
     inventory_ticket uuid,
     selected_ticket uuid
-);
+) WITH (fillfactor = 70);
 
 -- What measuring changes, apart from `volumes`, so that no measurement touches an index there.
 CREATE TABLE volume_latest (
@@ -88,16 +91,31 @@ CREATE TABLE volume_latest (
     complete_method text,
     complete_allocated_bytes bigint,
     complete_apparent_bytes bigint,
-    complete_files bigint
+    complete_files bigint,
+    -- Of the file system it is on, when it was measured last.
+    capacity_bytes bigint,
+    available_bytes bigint,
+    -- Absent below five daily samples; see agent_v1.keep_growth.
+    growth_bytes_per_day bigint,
+    growth_window_days double precision,
+    growth_samples integer
 ) WITH (fillfactor = 70);
+
+-- What lists of volumes are sorted by. Apart from volume_latest, whose updates stay HOT: a row here is written only when its value changes.
+CREATE TABLE volume_rankings (
+    volume_id bigint PRIMARY KEY REFERENCES volumes ON DELETE CASCADE,
+    -- The last known size: complete, or a lower bound.
+    allocated_bytes bigint,
+    growth_bytes_per_day bigint
+);
 
 CREATE TABLE containers (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     deleted_at timestamptz,
-    container_id text NOT NULL,
-    node text NOT NULL,
+    container_id text COLLATE "C" NOT NULL,
+    node text COLLATE "C" NOT NULL,
     name text NOT NULL,
     image text NOT NULL,
     state text NOT NULL,
@@ -141,8 +159,9 @@ CREATE TABLE scan_jobs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
     run_id bigint NOT NULL REFERENCES scan_runs ON DELETE CASCADE,
-    node text NOT NULL,
+    node text COLLATE "C" NOT NULL,
     node_uid text NOT NULL,
     status text NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'skipped', 'cancelled')),
@@ -169,6 +188,7 @@ CREATE TABLE scan_results (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
     scan_job_id bigint NOT NULL REFERENCES scan_jobs ON DELETE CASCADE,
     volume_id bigint NOT NULL REFERENCES volumes ON DELETE CASCADE,
     measured_at timestamptz NOT NULL,
@@ -179,6 +199,8 @@ CREATE TABLE scan_results (
     apparent_bytes bigint,
     files bigint,
     directories bigint,
+    capacity_bytes bigint,
+    available_bytes bigint,
     -- A figure was larger than bigint holds and stands at its maximum.
     saturated boolean NOT NULL DEFAULT false,
     errors jsonb NOT NULL DEFAULT '[]',
@@ -192,6 +214,8 @@ CREATE SEQUENCE volume_sizes_id_seq AS bigint;
 CREATE TABLE volume_sizes (
     id bigint NOT NULL DEFAULT nextval('volume_sizes_id_seq'),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
     volume_id bigint NOT NULL,
     scan_result_id bigint NOT NULL,
     completeness text NOT NULL,
@@ -218,3 +242,71 @@ CREATE TABLE volume_sizes_daily (
     last_at timestamptz NOT NULL,
     PRIMARY KEY (volume_id, day, method)
 ) PARTITION BY RANGE (day);
+
+-- The state of one subject (a volume, a node, the cluster) under one VolumeAlert, and what became of it.
+CREATE TABLE alerts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
+    alert_uid text NOT NULL,
+    alert_name text NOT NULL,
+    -- volume: node/name; node: its name; cluster: empty.
+    scope text NOT NULL CHECK (scope IN ('Volume', 'Node', 'Cluster')),
+    subject text COLLATE "C" NOT NULL,
+    volume_id bigint REFERENCES volumes ON DELETE SET NULL,
+    state text NOT NULL CHECK (state IN ('Pending', 'Firing', 'NoData', 'Resolved')),
+    severity text NOT NULL CHECK (severity IN ('Info', 'Warning', 'Critical')),
+    -- The figure that was judged and the limit it was held against, in the rule's unit.
+    value double precision,
+    threshold double precision,
+    message text NOT NULL DEFAULT '',
+    fired_at timestamptz,
+    resolved_at timestamptz,
+    CHECK ((state = 'Resolved') = (resolved_at IS NOT NULL)),
+    CHECK (state <> 'Firing' OR fired_at IS NOT NULL)
+);
+
+-- What is to be told about them, at least once, under a stable id.
+CREATE TABLE alert_notifications (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    alert_id bigint NOT NULL REFERENCES alerts ON DELETE CASCADE,
+    notification_id uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
+    receiver text NOT NULL,
+    event text NOT NULL CHECK (event IN ('Firing', 'Reminder', 'Resolved')),
+    payload jsonb NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    delivered_at timestamptz,
+    given_up_at timestamptz,
+    last_error text
+);
+
+-- Figures about the database itself, written by `volumeviz maintain`: a partition a day.
+CREATE SEQUENCE system_metrics_id_seq AS bigint;
+CREATE TABLE system_metrics (
+    id bigint NOT NULL DEFAULT nextval('system_metrics_id_seq'),
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
+    name text NOT NULL,
+    -- What of, e.g. a table's name; empty for the whole database.
+    subject text NOT NULL DEFAULT '',
+    value double precision NOT NULL,
+    PRIMARY KEY (id, created_at)
+) PARTITION BY RANGE (created_at);
+ALTER SEQUENCE system_metrics_id_seq OWNED BY system_metrics.id;
+
+-- Who decided what. Rows are only ever added, in the transaction that they tell about.
+CREATE TABLE audit_events (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The login; not what a client calls itself.
+    actor text NOT NULL DEFAULT session_user,
+    action text NOT NULL,
+    -- volumescan/NAME, run/ID, job/ID, partition/NAME, migration/N, installation
+    subject text NOT NULL,
+    detail jsonb NOT NULL DEFAULT '{}'
+);

@@ -140,6 +140,29 @@ BEGIN
 END
 $$;
 
+-- Who uses a volume, kept for the day when the container is gone. A running container tells before a stopped one, a newer before an older.
+CREATE FUNCTION agent_v1.keep_origin(job scan_jobs) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE volumes SET origin = found.origin
+    FROM (
+        SELECT DISTINCT ON (volume.id) volume.id, jsonb_strip_nulls(jsonb_build_object(
+            'container', containers.name,
+            'image', containers.image,
+            'compose_project', coalesce(containers.labels ->> 'com.docker.compose.project', volume.labels ->> 'com.docker.compose.project'),
+            'compose_service', containers.labels ->> 'com.docker.compose.service',
+            'pod', (containers.labels ->> 'io.kubernetes.pod.namespace') || '/' || (containers.labels ->> 'io.kubernetes.pod.name')
+        )) AS origin
+        FROM volumes AS volume
+        LEFT JOIN (container_volumes JOIN containers ON containers.id = container_volumes.container_id AND containers.deleted_at IS NULL)
+            ON container_volumes.volume_id = volume.id
+        WHERE volume.node = job.node AND volume.deleted_at IS NULL AND (containers.id IS NOT NULL OR volume.origin = '{}')
+        ORDER BY volume.id, containers.state IN ('running', 'paused', 'restarting') DESC, containers.id DESC
+    ) AS found
+    WHERE volumes.id = found.id AND volumes.origin <> found.origin;
+END
+$$;
+
 -- What an inventory that is complete says about this node: what it did not list is gone; what a running container mounts is in use.
 CREATE FUNCTION agent_v1.close_inventory(job scan_jobs) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -160,6 +183,7 @@ BEGIN
     ) AS used
     WHERE volumes.id = used.id AND (volumes.is_active OR used.running);
 
+    PERFORM agent_v1.keep_origin(job);
     UPDATE scan_jobs SET inventory_ticket = job.ticket WHERE id = job.id;
 END
 $$;
@@ -196,14 +220,27 @@ BEGIN
 END
 $$;
 
--- History of results just stored. It may be missing (no partition for today: maintain was away for two weeks); the results themselves stay.
-CREATE FUNCTION agent_v1.keep_history(fresh bigint[]) RETURNS void
+-- History of results just stored. It may be missing (no partition for that day: maintain was away for two weeks, or the result is older than
+-- what is kept); the results themselves stay.
+CREATE FUNCTION agent_v1.keep_sizes(fresh bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, apparent_bytes, files, directories)
     SELECT measured_at, volume_id, id, completeness, method, allocated_bytes, apparent_bytes, files, directories
     FROM scan_results WHERE id = ANY (fresh) AND completeness <> 'Unknown' ORDER BY volume_id;
+EXCEPTION WHEN check_violation THEN
+    -- One that fits nowhere must not take the others with it.
+    IF cardinality(fresh) > 1 THEN
+        PERFORM agent_v1.keep_sizes(ARRAY[one]) FROM unnest(fresh) AS one;
+    ELSE
+        RAISE WARNING 'no partition of volume_sizes for result %: its size is not kept; is volumeviz maintain running?', fresh[1];
+    END IF;
+END
+$$;
 
+CREATE FUNCTION agent_v1.keep_daily_sizes(fresh bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
     INSERT INTO volume_sizes_daily AS daily (volume_id, day, method, samples, min_allocated_bytes, max_allocated_bytes, last_allocated_bytes,
                                              last_apparent_bytes, last_files, last_at)
     SELECT volume_id, (measured_at AT TIME ZONE 'UTC')::date, method, 1, allocated_bytes, allocated_bytes, allocated_bytes, apparent_bytes,
@@ -218,7 +255,56 @@ BEGIN
         last_files = excluded.last_files,
         last_at = excluded.last_at;
 EXCEPTION WHEN check_violation THEN
-    RAISE WARNING 'no partition for today: the history of % results is not kept; is volumeviz maintain running?', cardinality(fresh);
+    IF cardinality(fresh) > 1 THEN
+        PERFORM agent_v1.keep_daily_sizes(ARRAY[one]) FROM unnest(fresh) AS one;
+    ELSE
+        RAISE WARNING 'no partition of volume_sizes_daily for result %: its size is not kept; is volumeviz maintain running?', fresh[1];
+    END IF;
+END
+$$;
+
+-- Growth in bytes a day of the volumes of these results: the Theil-Sen estimator (Sen 1968), the median of the slopes between every two of
+-- the last samples of up to 14 days, complete ones of the method measured last. With five samples, four of ten slopes touch any one of them:
+-- a single outlier cannot carry the median away. Below five there is no growth.
+CREATE FUNCTION agent_v1.keep_growth(fresh bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    since CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date - 13;
+BEGIN
+    WITH measured AS (
+        SELECT DISTINCT volume_id, method FROM scan_results WHERE id = ANY (fresh) AND completeness = 'Complete'
+    ), sample AS (
+        SELECT daily.volume_id, daily.last_at, daily.last_allocated_bytes
+        FROM measured JOIN volume_sizes_daily AS daily USING (volume_id, method) WHERE daily.day >= since
+    ), span AS (
+        SELECT volume_id, count(*) AS samples, extract(epoch FROM max(last_at) - min(last_at)) / 86400 AS days FROM sample GROUP BY volume_id
+    ), slope AS (
+        SELECT volume_id, percentile_cont(0.5) WITHIN GROUP (ORDER BY
+            (later.last_allocated_bytes - earlier.last_allocated_bytes) * 86400.0::float8 / extract(epoch FROM later.last_at - earlier.last_at)::float8
+        ) AS bytes_per_day
+        FROM sample AS earlier JOIN sample AS later USING (volume_id) JOIN span USING (volume_id)
+        WHERE later.last_at > earlier.last_at AND span.samples >= 5
+        GROUP BY volume_id
+    )
+    UPDATE volume_latest SET
+        growth_bytes_per_day = least(greatest(round(slope.bytes_per_day), -9.2e18), 9.2e18)::bigint,
+        growth_window_days = CASE WHEN slope.bytes_per_day IS NOT NULL THEN span.days END,
+        growth_samples = CASE WHEN slope.bytes_per_day IS NOT NULL THEN span.samples END
+    FROM span LEFT JOIN slope USING (volume_id)
+    WHERE volume_latest.volume_id = span.volume_id;
+END
+$$;
+
+-- What lists are sorted by, where it has changed.
+CREATE FUNCTION agent_v1.keep_rankings(fresh bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE volume_rankings AS ranking SET
+        allocated_bytes = coalesce(latest.allocated_bytes, ranking.allocated_bytes), growth_bytes_per_day = latest.growth_bytes_per_day
+    FROM scan_results AS result JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
+    WHERE result.id = ANY (fresh) AND ranking.volume_id = result.volume_id
+        AND (ranking.allocated_bytes, ranking.growth_bytes_per_day)
+            IS DISTINCT FROM (coalesce(latest.allocated_bytes, ranking.allocated_bytes), latest.growth_bytes_per_day);
 END
 $$;
 
@@ -234,19 +320,20 @@ BEGIN
     WITH given AS (
         SELECT DISTINCT ON (volumes.id) volumes.id AS known_volume, result.*,
             (result.figures ->> 'allocated_bytes')::numeric AS allocated, (result.figures ->> 'apparent_bytes')::numeric AS apparent,
-            (result.figures ->> 'files')::numeric AS file_count, (result.figures ->> 'directories')::numeric AS directory_count
+            (result.figures ->> 'files')::numeric AS file_count, (result.figures ->> 'directories')::numeric AS directory_count,
+            (result.filesystem ->> 'capacity_bytes')::numeric AS capacity, (result.filesystem ->> 'available_bytes')::numeric AS available
         FROM jsonb_to_recordset(coalesce(body -> 'results', '[]')) AS result (
-            volume text, completeness text, reason text, method text, figures jsonb, errors jsonb, skipped_mounts jsonb,
-            duration_ms numeric, age_ms numeric)
+            volume text, completeness text, reason text, method text, figures jsonb, filesystem jsonb, errors jsonb,
+            skipped_mounts jsonb, duration_ms numeric, age_ms numeric)
         JOIN volumes ON volumes.volume_id = job.node || '/' || result.volume AND volumes.deleted_at IS NULL
         ORDER BY volumes.id
     ), stored AS (
         INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, reason, method, allocated_bytes, apparent_bytes, files,
-                                  directories, saturated, errors, skipped_mounts, duration_ms)
+                                  directories, capacity_bytes, available_bytes, saturated, errors, skipped_mounts, duration_ms)
         SELECT job.id, given.known_volume, clock_timestamp() - make_interval(secs => least(coalesce(given.age_ms, 0), 864000000)::float8 / 1000),
             given.completeness, given.reason, given.method,
             agent_v1.saturated(given.allocated), agent_v1.saturated(given.apparent), agent_v1.saturated(given.file_count),
-            agent_v1.saturated(given.directory_count),
+            agent_v1.saturated(given.directory_count), agent_v1.saturated(given.capacity), agent_v1.saturated(given.available),
             coalesce(greatest(given.allocated, given.apparent, given.file_count, given.directory_count) > 9223372036854775807, false),
             coalesce(given.errors, '[]'), coalesce(given.skipped_mounts, '[]'), agent_v1.saturated(coalesce(given.duration_ms, 0))
         FROM given ORDER BY given.known_volume
@@ -257,11 +344,11 @@ BEGIN
 
     INSERT INTO volume_latest AS latest (volume_id, scan_result_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files,
                                          directories, complete_measured_at, complete_method, complete_allocated_bytes,
-                                         complete_apparent_bytes, complete_files)
+                                         complete_apparent_bytes, complete_files, capacity_bytes, available_bytes)
     SELECT volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
         CASE completeness WHEN 'Complete' THEN measured_at END, CASE completeness WHEN 'Complete' THEN method END,
         CASE completeness WHEN 'Complete' THEN allocated_bytes END, CASE completeness WHEN 'Complete' THEN apparent_bytes END,
-        CASE completeness WHEN 'Complete' THEN files END
+        CASE completeness WHEN 'Complete' THEN files END, capacity_bytes, available_bytes
     FROM scan_results WHERE id = ANY (fresh) ORDER BY volume_id
     ON CONFLICT (volume_id) DO UPDATE SET
         scan_result_id = excluded.scan_result_id, measured_at = excluded.measured_at, completeness = excluded.completeness,
@@ -271,12 +358,17 @@ BEGIN
         complete_method = coalesce(excluded.complete_method, latest.complete_method),
         complete_allocated_bytes = coalesce(excluded.complete_allocated_bytes, latest.complete_allocated_bytes),
         complete_apparent_bytes = coalesce(excluded.complete_apparent_bytes, latest.complete_apparent_bytes),
-        complete_files = coalesce(excluded.complete_files, latest.complete_files);
+        complete_files = coalesce(excluded.complete_files, latest.complete_files),
+        capacity_bytes = coalesce(excluded.capacity_bytes, latest.capacity_bytes),
+        available_bytes = coalesce(excluded.available_bytes, latest.available_bytes);
 
     UPDATE volumes SET last_scanned = scan_results.measured_at
     FROM scan_results WHERE scan_results.id = ANY (fresh) AND volumes.id = scan_results.volume_id AND scan_results.completeness <> 'Unknown';
 
-    PERFORM agent_v1.keep_history(fresh);
+    PERFORM agent_v1.keep_sizes(fresh);
+    PERFORM agent_v1.keep_daily_sizes(fresh);
+    PERFORM agent_v1.keep_growth(fresh);
+    PERFORM agent_v1.keep_rankings(fresh);
     RETURN '{"outcome": "ok"}';
 END
 $$;
@@ -345,6 +437,3 @@ END
 $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA agent_v1 FROM PUBLIC;
-GRANT USAGE ON SCHEMA agent_v1 TO volumeviz_agent;
-GRANT EXECUTE ON FUNCTION agent_v1.claim(uuid, jsonb), agent_v1.heartbeat(uuid, jsonb), agent_v1.inventory(uuid, jsonb),
-    agent_v1.report(uuid, jsonb), agent_v1.complete(uuid, jsonb), agent_v1.fail(uuid, jsonb) TO volumeviz_agent;

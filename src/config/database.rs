@@ -1,5 +1,6 @@
-//! `DB_HOST`, `DB_PORT`, `DB_USER`, `DB_PASSWORD`, `DB_PASSWORD_FILE`, `DB_NAME`, `DB_SSLMODE`, `DB_SSLROOTCERT`, `DB_MAX_OPEN_CONNS`,
-//! `DB_MAX_IDLE_CONNS`, `DB_CONN_MAX_LIFETIME`, `DB_CONN_MAX_IDLE_TIME`, `DB_ENABLE_METRICS`, `DB_LOG_QUERIES`, `DB_SLOW_QUERY_THRESHOLD`.
+//! `DB_HOST`, `DB_PORT`, `DB_USER`, `DB_PASSWORD`, `DB_PASSWORD_FILE`, `DB_NAME`, `DB_SSLMODE`, `DB_SSLROOTCERT`, `DB_SSLCERT`, `DB_SSLKEY`,
+//! `DB_POOLER`, `DB_MAX_OPEN_CONNS`, `DB_MAX_IDLE_CONNS`, `DB_CONN_MAX_LIFETIME`, `DB_CONN_MAX_IDLE_TIME`, `DB_ENABLE_METRICS`,
+//! `DB_LOG_QUERIES`, `DB_SLOW_QUERY_THRESHOLD`.
 //!
 //! The password is never part of a `Debug` or `Display`. sqlx's own options print it: they must not be printed.
 
@@ -56,6 +57,15 @@ pub struct DatabaseArgs {
     /// File with the certificates of the authorities that the server's certificate may come from
     #[arg(long = "db-sslrootcert", env = "DB_SSLROOTCERT", value_name = "FILE")]
     pub sslrootcert: Option<PathBuf>,
+    /// File with the certificate to log in with, for servers that ask for one
+    #[arg(long = "db-sslcert", env = "DB_SSLCERT", value_name = "FILE", requires = "sslkey")]
+    pub sslcert: Option<PathBuf>,
+    /// File with the key of that certificate
+    #[arg(long = "db-sslkey", env = "DB_SSLKEY", value_name = "FILE", requires = "sslcert")]
+    pub sslkey: Option<PathBuf>,
+    /// What stands between here and PostgreSQL; maintain and migrate must not go through a pooler
+    #[arg(long = "db-pooler", env = "DB_POOLER", default_value = "none", value_name = "KIND")]
+    pub pooler: Pooler,
     /// Most connections open at a time (agents: 2)
     #[arg(long = "db-max-open-conns", env = "DB_MAX_OPEN_CONNS", default_value_t = 25, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_open_conns: u32,
@@ -77,6 +87,15 @@ pub struct DatabaseArgs {
     /// Statements that take longer are logged as warnings
     #[arg(long = "db-slow-query-threshold", env = "DB_SLOW_QUERY_THRESHOLD", default_value = "100ms", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub slow_query_threshold: Duration,
+}
+
+/// What stands between a process and PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pooler {
+    /// Nothing, or a pooler in session mode.
+    None,
+    /// PgBouncer in transaction mode, or one like it: two transactions of a connection may run on two servers.
+    Transaction,
 }
 
 /// A password: cannot be printed.
@@ -148,6 +167,13 @@ impl DatabaseArgs {
         }
         if let Some(file) = &self.sslrootcert {
             options = options.ssl_root_cert(file);
+        }
+        if let (Some(certificate), Some(key)) = (&self.sslcert, &self.sslkey) {
+            options = options.ssl_client_cert(certificate).ssl_client_key(key);
+        }
+        if self.pooler == Pooler::Transaction {
+            // PgBouncer refuses start-up parameters that it does not track.
+            options = options.extra_float_digits(None);
         }
         Ok(options)
     }

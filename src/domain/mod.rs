@@ -5,6 +5,7 @@
 pub mod bytes;
 pub mod contract;
 pub mod dispatch;
+pub mod growth;
 pub mod measurement;
 pub mod run;
 pub mod selector;

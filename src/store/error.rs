@@ -43,10 +43,22 @@ pub enum Kind {
     /// The role lacks rights.
     #[error("the database role lacks rights: {0}")]
     GrantsMissing(#[source] sqlx::Error),
-    /// No answer in time.
-    #[error("no answer within {0:?}")]
+    /// No connection in time: the server does not answer, or the pool is in full use.
+    #[error("no connection to the database within {0:?}")]
+    ConnectTimeout(Duration),
+    /// Connected, and no answer in time.
+    #[error("no answer from the database within {0:?}")]
     Timeout(Duration),
-    /// The server refuses the data of this one call (SQLSTATE classes 21 and 22).
+    /// The server gave the statement up (`statement_timeout`, `lock_timeout`).
+    #[error("the database gave up: {0}")]
+    GivenUp(#[source] sqlx::Error),
+    /// There is no such row.
+    #[error("there is none")]
+    NotFound,
+    /// Another row stands in the way (SQLSTATE 23503, 23505).
+    #[error("another row stands in the way: {0}")]
+    Conflict(#[source] sqlx::Error),
+    /// The server refuses the data of this one call (SQLSTATE classes 21 and 22, broken constraints).
     #[error("the database refuses the data: {0}")]
     InvalidData(#[source] sqlx::Error),
     /// Anything else.
@@ -63,7 +75,8 @@ impl Error {
     /// The reason in conditions and metrics.
     pub const fn reason(&self) -> &'static str {
         match &self.kind {
-            Kind::Unreachable(_) | Kind::Timeout(_) => "Unreachable",
+            Kind::Unreachable(_) | Kind::ConnectTimeout(_) => "Unreachable",
+            Kind::Timeout(_) | Kind::GivenUp(_) => "Timeout",
             Kind::TlsFailed(_) => "TlsFailed",
             Kind::AuthFailed(_) | Kind::PasswordFile(_) => "AuthFailed",
             Kind::TooManyConnections(_) => "TooManyConnections",
@@ -71,6 +84,8 @@ impl Error {
             Kind::DiskFull(_) => "DiskFull",
             Kind::SchemaMismatch(_) => "SchemaMismatch",
             Kind::GrantsMissing(_) => "GrantsMissing",
+            Kind::NotFound => "NotFound",
+            Kind::Conflict(_) => "Conflict",
             Kind::InvalidData(_) => "InvalidData",
             Kind::Failed(_) => "Failed",
         }
@@ -78,7 +93,7 @@ impl Error {
 
     /// Whether a later try of the same call may succeed without anybody changing the call.
     pub const fn is_transient(&self) -> bool {
-        !matches!(self.kind, Kind::InvalidData(_) | Kind::Failed(_))
+        !matches!(self.kind, Kind::InvalidData(_) | Kind::Conflict(_) | Kind::NotFound | Kind::Failed(_))
     }
 
     /// Whether the data of the call is at fault.
@@ -103,6 +118,7 @@ impl Kind {
             sqlx::Error::Tls(_) => Self::TlsFailed(error),
             // rustls reports a certificate it refuses as an I/O error of the handshake.
             sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => Self::TlsFailed(error),
+            sqlx::Error::RowNotFound => Self::NotFound,
             sqlx::Error::Io(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
@@ -119,11 +135,13 @@ impl Kind {
                 "25006" => Self::ReadOnly(error),
                 "42501" => Self::GrantsMissing(error),
                 "42P01" | "42703" | "42883" | "3F000" => Self::SchemaMismatch(error),
-                code if code.starts_with("21") || code.starts_with("22") => Self::InvalidData(error),
-                // Cancelled by a timeout of the role, out of memory, deadlock, serialisation: another try may pass.
-                code if code == "57014" || code.starts_with("53") || code.starts_with("40") || code == "55P03" => {
-                    Self::Unreachable(error)
+                "23503" | "23505" => Self::Conflict(error),
+                code if code.starts_with("21") || code.starts_with("22") || code.starts_with("23") => {
+                    Self::InvalidData(error)
                 }
+                "57014" | "55P03" => Self::GivenUp(error),
+                // Out of memory, deadlock, serialisation: another try may pass.
+                code if code.starts_with("53") || code.starts_with("40") => Self::Unreachable(error),
                 _ => Self::Failed(error),
             },
             _ => Self::Failed(error),

@@ -1,8 +1,12 @@
 //! Jobs as the controller sees them. Every change is a compare-and-set on the ticket seen: what an agent did meanwhile wins.
 
-use sqlx::{FromRow, PgConnection};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::audit::{self, Action};
 use crate::domain::run::{Ending, JobReason};
 use crate::domain::work::MAX_ATTEMPTS;
 
@@ -28,6 +32,29 @@ pub struct OpenJob {
     pub node_overdue: bool,
 }
 
+/// One node's part of a run, as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow, utoipa::ToSchema)]
+pub struct Job {
+    /// `scan_jobs.id`.
+    pub id: i64,
+    /// Its run.
+    pub run_id: i64,
+    /// Its node.
+    pub node: String,
+    /// `pending`, `running`, `succeeded`, `failed`, `skipped` or `cancelled`.
+    pub status: String,
+    /// 1 for the first attempt.
+    pub attempt: i32,
+    /// When an agent took it.
+    pub claimed_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// Why it ended so, or was tried again.
+    pub reason: Option<String>,
+    /// For people.
+    pub message: Option<String>,
+}
+
 /// Nodes without a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FailedNodes {
@@ -48,6 +75,42 @@ pub struct FailedNode {
     pub message: String,
 }
 
+/// Makes a run's jobs, one a node; a second one for a node violates a unique key.
+pub async fn create(conn: &mut PgConnection, run: i64, nodes: &[(String, String)]) -> sqlx::Result<()> {
+    let (names, uids): (Vec<&str>, Vec<&str>) = nodes.iter().map(|(name, uid)| (name.as_str(), uid.as_str())).unzip();
+    sqlx::query("INSERT INTO scan_jobs (run_id, node, node_uid) SELECT $1, name, uid FROM unnest($2::text[], $3::text[]) AS node (name, uid)")
+        .bind(run)
+        .bind(names)
+        .bind(uids)
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+/// All jobs of a run, those whose node's name comes after `after`, by node.
+pub async fn of_run(conn: &mut PgConnection, run: i64, after: &str, limit: i64) -> sqlx::Result<Vec<Job>> {
+    sqlx::query_as(
+        "SELECT id, run_id, node, status, attempt, claimed_at, completed_at, reason, message FROM scan_jobs
+         WHERE run_id = $1 AND node > $2 ORDER BY node LIMIT $3",
+    )
+    .bind(run)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// Jobs of all runs that have not ended, by id.
+pub async fn active(conn: &mut PgConnection) -> sqlx::Result<Vec<Job>> {
+    sqlx::query_as(
+        "SELECT job.id, job.run_id, job.node, job.status, job.attempt, job.claimed_at, job.completed_at, job.reason, job.message
+         FROM scan_jobs AS job JOIN scan_runs AS run ON run.id = job.run_id AND run.completed_at IS NULL
+         WHERE job.status IN ('pending', 'running') ORDER BY job.id",
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Jobs of a run that have not ended, by id.
 pub async fn open(conn: &mut PgConnection, run: i64) -> sqlx::Result<Vec<OpenJob>> {
     sqlx::query_as(
@@ -64,22 +127,29 @@ pub async fn open(conn: &mut PgConnection, run: i64) -> sqlx::Result<Vec<OpenJob
 /// Takes a job from a holder whose lease has expired: a new ticket and the next attempt, or the end when there is none left.
 /// `false`: the holder or another leader was faster.
 pub async fn re_ticket(conn: &mut PgConnection, job: i64, seen: Uuid) -> sqlx::Result<bool> {
-    let changed = sqlx::query(
+    let mut transaction = conn.begin().await?;
+    let changed: Option<(String, i64, String, i32)> = sqlx::query_as(
         "UPDATE scan_jobs SET
              status = CASE WHEN attempt < $3 THEN 'pending' ELSE 'failed' END,
              completed_at = CASE WHEN attempt < $3 THEN NULL ELSE clock_timestamp() END,
              attempt = CASE WHEN attempt < $3 THEN attempt + 1 ELSE attempt END,
              ticket = gen_random_uuid(), instance = NULL, lease_expires_at = NULL, not_before = clock_timestamp(),
              reason = $4, message = 'the agent stopped renewing its lease'
-         WHERE id = $1 AND ticket = $2 AND status = 'running' AND lease_expires_at < clock_timestamp()",
+         WHERE id = $1 AND ticket = $2 AND status = 'running' AND lease_expires_at < clock_timestamp()
+         RETURNING status, run_id, node, attempt",
     )
     .bind(job)
     .bind(seen)
     .bind(MAX_ATTEMPTS)
     .bind(JobReason::AgentLost.as_str())
-    .execute(conn)
+    .fetch_optional(&mut *transaction)
     .await?;
-    Ok(changed.rows_affected() == 1)
+    if let Some((status, run, node, attempt)) = &changed {
+        let detail = json!({"run": run, "node": node, "attempt": attempt, "status": status});
+        audit::record(&mut transaction, Action::JobRetried, &format!("job/{job}"), detail).await?;
+    }
+    transaction.commit().await?;
+    Ok(changed.is_some())
 }
 
 /// Ends a job without a result: one that nobody claimed is skipped, one that was claimed has failed and its holder is fenced. `false`: it

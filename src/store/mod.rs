@@ -4,14 +4,23 @@
 //! giving it back: sqlx would wait for it without bound (transact-rs/sqlx#4349).
 
 pub mod agent;
+pub mod alerts;
+pub mod audit;
+pub mod containers;
 mod error;
+pub mod filter;
 pub mod health;
 pub mod installation;
 pub mod jobs;
+mod labels;
 mod metrics;
 pub mod nodes;
+pub mod page;
 pub mod results;
 pub mod runs;
+pub mod sizes;
+pub mod system_metrics;
+pub mod volumes;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,7 +31,10 @@ use sqlx::{Connection, PgConnection, PgPool, Postgres};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::error::{Error, Kind};
-use crate::config::database::{DatabaseArgs, Role};
+pub use self::labels::Labels;
+pub use self::metrics::PoolFigures;
+use self::metrics::PoolMetrics;
+use crate::config::database::{DatabaseArgs, Pooler, Role};
 
 const AGENT_CONNECTIONS: u32 = 2;
 /// Long enough that an agent's burst of reports shares a connection, short enough that it has none at rest.
@@ -33,6 +45,7 @@ const AGENT_IDLE: Duration = Duration::from_secs(15);
 pub struct Store {
     pool: PgPool,
     args: Arc<DatabaseArgs>,
+    metrics: PoolMetrics,
 }
 
 /// A connection that is dropped, not given back, unless it is known to be well.
@@ -82,7 +95,7 @@ impl Store {
             })
             .connect_lazy_with(options);
         this_pool.get_or_init(|| pool.clone());
-        Ok(Self { pool, args: Arc::new(args.clone()) })
+        Ok(Self { pool, args: Arc::new(args.clone()), metrics: PoolMetrics::default() })
     }
 
     /// Runs an operation on a connection of the pool, within `deadline` in all.
@@ -93,12 +106,10 @@ impl Store {
         act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
         let until = Instant::now() + deadline;
-        let late = || Error { operation, kind: Kind::Timeout(deadline) };
-        let acquired = timeout_at(until, self.pool.acquire()).await.map_err(|_| late())?;
-        let acquired = acquired.map_err(|error| self.refused(Error::new(operation, error)))?;
-        let mut borrowed = Borrowed(Some(acquired));
-        let Some(conn) = borrowed.0.as_deref_mut() else { return Err(late()) };
-        let done = timeout_at(until, act(conn)).await.map_err(|_| late())?;
+        let mut borrowed = self.borrow(operation, until, deadline).await?;
+        let late = |_| Error { operation, kind: Kind::Timeout(deadline) };
+        let Some(conn) = borrowed.0.as_deref_mut() else { return Err(Error::new(operation, sqlx::Error::PoolClosed)) };
+        let done = timeout_at(until, self.act(conn, act)).await.map_err(late)?;
         match done {
             Ok(value) => {
                 borrowed.give_back();
@@ -111,6 +122,33 @@ impl Store {
                 }
                 Err(error)
             }
+        }
+    }
+
+    async fn borrow(&self, operation: &'static str, until: Instant, deadline: Duration) -> Result<Borrowed, Error> {
+        let asked = Instant::now();
+        let acquired = timeout_at(until, self.pool.acquire()).await;
+        self.metrics.waited(asked.elapsed(), acquired.is_ok());
+        let acquired = acquired.map_err(|_| Error { operation, kind: Kind::ConnectTimeout(deadline) })?;
+        acquired.map(|conn| Borrowed(Some(conn))).map_err(|error| self.refused(Error::new(operation, error)))
+    }
+
+    /// Behind a transaction pooler everything happens in one transaction, and the statements prepared in it are closed with it: the next
+    /// transaction may find itself on another server connection, and this one serve somebody whose statements have the same names.
+    async fn act<T>(
+        &self,
+        conn: &mut PgConnection,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        if self.args.pooler == Pooler::None {
+            return act(conn).await;
+        }
+        let mut transaction = conn.begin().await?;
+        let outcome = act(&mut transaction).await;
+        transaction.clear_cached_statements().await?;
+        match outcome {
+            Ok(value) => transaction.commit().await.map(|()| value),
+            Err(error) => transaction.rollback().await.and(Err(error)),
         }
     }
 
@@ -141,17 +179,21 @@ impl Store {
     ) -> Result<T, Error> {
         let until = Instant::now() + deadline;
         let late = |_| Error { operation, kind: Kind::Timeout(deadline) };
+        let not_connected = |_| Error { operation, kind: Kind::ConnectTimeout(deadline) };
         let mut conn = if let Some(conn) = slot.take() {
             conn
         } else {
             let options = self.args.connect_options().map_err(|error| Error { operation, kind: error.into() })?;
-            let connected = timeout_at(until, PgConnection::connect_with(&options)).await.map_err(late)?;
+            let connected = timeout_at(until, PgConnection::connect_with(&options)).await;
+            let connected = connected.map_err(not_connected)?;
             // What was read for this connection serves the pool's next ones as well.
             self.pool.set_connect_options(options);
             connected.map_err(|error| Error::new(operation, error))?
         };
-        let value =
-            timeout_at(until, act(&mut conn)).await.map_err(late)?.map_err(|error| Error::new(operation, error))?;
+        let value = timeout_at(until, self.act(&mut conn, act))
+            .await
+            .map_err(late)?
+            .map_err(|error| Error::new(operation, error))?;
         *slot = Some(conn);
         Ok(value)
     }
@@ -166,10 +208,15 @@ impl Store {
         error
     }
 
+    /// The pool as it is now.
+    pub fn pool_figures(&self) -> PoolFigures {
+        PoolFigures::of(&self.pool)
+    }
+
     /// Adds the pool's figures to `/metrics`, unless `DB_ENABLE_METRICS` is false.
     pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
         if self.args.enable_metrics {
-            metrics::register(registry, self.pool.clone());
+            self.metrics.register(registry, self.pool.clone());
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Runs: one per (scan, key).
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use sqlx::types::Json;
 use sqlx::{Connection, FromRow, PgConnection, Row};
 
+use super::audit::{self, Action};
+use super::jobs;
 use crate::domain::run::{NodeCounts, RunResult};
 use crate::domain::work::WorkOrder;
 
@@ -36,6 +39,10 @@ pub struct Planned {
 pub struct Run {
     /// `scan_runs.id`.
     pub id: i64,
+    /// The scan's name.
+    pub scan_name: String,
+    /// What made it, unique within the scan.
+    pub key: String,
     /// When it was planned.
     pub created_at: DateTime<Utc>,
     /// When it ends whatever has been measured.
@@ -92,14 +99,10 @@ pub async fn plan(conn: &mut PgConnection, run: &NewRun) -> sqlx::Result<Planned
             .await?;
         return Ok(Planned { id, inserted: false });
     };
-    let (names, uids): (Vec<&str>, Vec<&str>) =
-        run.nodes.iter().map(|(name, uid)| (name.as_str(), uid.as_str())).unzip();
-    sqlx::query("INSERT INTO scan_jobs (run_id, node, node_uid) SELECT $1, name, uid FROM unnest($2::text[], $3::text[]) AS node (name, uid)")
-        .bind(id)
-        .bind(names)
-        .bind(uids)
-        .execute(&mut *transaction)
-        .await?;
+    jobs::create(&mut transaction, id, &run.nodes).await?;
+    let detail =
+        json!({"scan": run.scan_name, "uid": run.scan_uid, "key": run.key, "nodes": run.nodes.len(), "work": run.work});
+    audit::record(&mut transaction, Action::RunPlanned, &format!("run/{id}"), detail).await?;
     transaction.commit().await?;
     Ok(Planned { id, inserted: true })
 }
@@ -108,7 +111,7 @@ pub async fn plan(conn: &mut PgConnection, run: &NewRun) -> sqlx::Result<Planned
 macro_rules! select_runs {
     ($clause:literal) => {
         concat!(
-            "SELECT run.id, run.created_at, run.deadline, run.completed_at, run.result, run.reason, run.work,
+            "SELECT run.id, run.scan_name, run.run_key, run.created_at, run.deadline, run.completed_at, run.result, run.reason, run.work,
                     run.deadline + interval '30 seconds' < clock_timestamp() AS overdue, job.*
              FROM scan_runs AS run CROSS JOIN LATERAL (
                  SELECT count(*) AS total,
@@ -138,6 +141,21 @@ pub async fn active(conn: &mut PgConnection, scan_uid: &str) -> sqlx::Result<Opt
     sqlx::query_as(select_runs!("WHERE run.scan_uid = $1 AND run.completed_at IS NULL ORDER BY run.id LIMIT 1"))
         .bind(scan_uid)
         .fetch_optional(conn)
+        .await
+}
+
+/// One run; [`sqlx::Error::RowNotFound`] when there is none.
+pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Run> {
+    sqlx::query_as(select_runs!("WHERE run.id = $1")).bind(id).fetch_one(conn).await
+}
+
+/// Runs of the scans that had this name, those before the run `before`, newest first.
+pub async fn of_name(conn: &mut PgConnection, scan_name: &str, before: i64, limit: i64) -> sqlx::Result<Vec<Run>> {
+    sqlx::query_as(select_runs!("WHERE run.scan_name = $1 AND run.id < $2 ORDER BY run.id DESC LIMIT $3"))
+        .bind(scan_name)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(conn)
         .await
 }
 
@@ -214,6 +232,10 @@ pub async fn cancel_of(conn: &mut PgConnection, scan_uids: &[String]) -> sqlx::R
     .bind(&runs)
     .execute(&mut *transaction)
     .await?;
+    for run in &runs {
+        let detail = json!({"reason": "VolumeScanDeleted"});
+        audit::record(&mut transaction, Action::RunCancelled, &format!("run/{run}"), detail).await?;
+    }
     transaction.commit().await?;
     Ok(runs.len() as u64)
 }
@@ -224,6 +246,8 @@ impl FromRow<'_, sqlx::postgres::PgRow> for Run {
         let result: Option<String> = row.try_get("result")?;
         Ok(Self {
             id: row.try_get("id")?,
+            scan_name: row.try_get("scan_name")?,
+            key: row.try_get("run_key")?,
             created_at: row.try_get("created_at")?,
             deadline: row.try_get("deadline")?,
             overdue: row.try_get("overdue")?,

@@ -63,7 +63,7 @@ async fn a_volume_made_anew_under_its_name_is_another_row() {
     assert_eq!(
         database
             .number(
-                "SELECT count(*) FROM volume_sizes JOIN volumes ON volumes.id = volume_sizes.volume_id WHERE deleted_at IS NOT NULL"
+                "SELECT count(*) FROM volume_sizes JOIN volumes ON volumes.id = volume_sizes.volume_id WHERE volumes.deleted_at IS NOT NULL"
             )
             .await,
         1
