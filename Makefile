@@ -6,10 +6,10 @@ MAKEFLAGS += --no-print-directory
 TARGET := x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/image/volumeviz
 export IMAGES := $(CURDIR)/target/cluster
-PACKAGES := postgresql musl-tools openssl ca-certificates util-linux procps
+PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint deny test test-unit test-store test-api test-e2e test-faults demo demo-down crds
+.PHONY: help setup build image lint deny test test-unit test-store test-api test-e2e test-faults demo demo-down crds schema
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +33,11 @@ crds: ## Write the CustomResourceDefinitions from their Rust types
 	@cp crds/*.yaml charts/volumeviz/files/crds/
 	@cp deploy/bootstrap.sql charts/volumeviz/files/
 
+schema: setup ## Write src/migrate/schema.txt and docs/schema.md from the migrations
+	@cargo build --locked --quiet
+	@tests/with-postgres tests/schema target/debug/volumeviz > src/migrate/schema.txt
+	@UPDATE=1 cargo test --locked --quiet --test structure
+
 lint: setup ## Format, clippy, chart
 	$(call say,Linting)
 	@cargo fmt --check
@@ -49,7 +54,8 @@ test-unit: setup ## Rules, walker, command line
 
 test-store: setup ## The database, on a real PostgreSQL
 	$(call say,Store tests)
-	@tests/with-postgres cargo test --locked --test store
+	@tests/with-postgres cargo test --locked --test store -- --skip alone::
+	@tests/with-postgres cargo test --locked --test store -- --test-threads=1 alone::
 
 test-api: setup ## Schema and leader election, on a real kube-apiserver
 	$(call say,API tests)

@@ -72,7 +72,7 @@ CREATE TABLE volumes (
     -- The ticket under which it was listed last, and the one whose scan selected it last.
     inventory_ticket uuid,
     selected_ticket uuid
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 
 -- What measuring changes, apart from `volumes`, so that no measurement touches an index there.
 CREATE TABLE volume_latest (
@@ -99,7 +99,7 @@ CREATE TABLE volume_latest (
     growth_bytes_per_day bigint,
     growth_window_days double precision,
     growth_samples integer
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 
 -- What lists of volumes are sorted by. Apart from volume_latest, whose updates stay HOT: a row here is written only when its value changes.
 CREATE TABLE volume_rankings (

@@ -266,32 +266,61 @@ $$;
 -- Growth in bytes a day of the volumes of these results: the Theil-Sen estimator (Sen 1968), the median of the slopes between every two of
 -- the last samples of up to 14 days, complete ones of the method measured last. With five samples, four of ten slopes touch any one of them:
 -- a single outlier cannot carry the median away. Below five there is no growth.
-CREATE FUNCTION agent_v1.keep_growth(fresh bigint[]) RETURNS void
+CREATE FUNCTION agent_v1.growth(fresh bigint[]) RETURNS TABLE (volume_id bigint, bytes_per_day bigint, window_days double precision, samples integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
 DECLARE
     since CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date - 13;
 BEGIN
+    RETURN QUERY
     WITH measured AS (
         SELECT DISTINCT volume_id, method FROM scan_results WHERE id = ANY (fresh) AND completeness = 'Complete'
     ), sample AS (
-        SELECT daily.volume_id, daily.last_at, daily.last_allocated_bytes
+        SELECT daily.volume_id, daily.last_at, daily.last_allocated_bytes::float8 AS bytes
         FROM measured JOIN volume_sizes_daily AS daily USING (volume_id, method) WHERE daily.day >= since
     ), span AS (
-        SELECT volume_id, count(*) AS samples, extract(epoch FROM max(last_at) - min(last_at)) / 86400 AS days FROM sample GROUP BY volume_id
-    ), slope AS (
-        SELECT volume_id, percentile_cont(0.5) WITHIN GROUP (ORDER BY
-            (later.last_allocated_bytes - earlier.last_allocated_bytes) * 86400.0::float8 / extract(epoch FROM later.last_at - earlier.last_at)::float8
-        ) AS bytes_per_day
-        FROM sample AS earlier JOIN sample AS later USING (volume_id) JOIN span USING (volume_id)
-        WHERE later.last_at > earlier.last_at AND span.samples >= 5
-        GROUP BY volume_id
+        SELECT volume_id, count(*)::integer AS samples, extract(epoch FROM max(last_at) - min(last_at))::float8 / 86400 AS days
+        FROM sample GROUP BY volume_id HAVING count(*) >= 5
     )
-    UPDATE volume_latest SET
-        growth_bytes_per_day = least(greatest(round(slope.bytes_per_day), -9.2e18), 9.2e18)::bigint,
-        growth_window_days = CASE WHEN slope.bytes_per_day IS NOT NULL THEN span.days END,
-        growth_samples = CASE WHEN slope.bytes_per_day IS NOT NULL THEN span.samples END
-    FROM span LEFT JOIN slope USING (volume_id)
-    WHERE volume_latest.volume_id = span.volume_id;
+    SELECT span.volume_id, least(greatest(round(
+            percentile_cont(0.5) WITHIN GROUP (ORDER BY (later.bytes - earlier.bytes) * 86400 / extract(epoch FROM later.last_at - earlier.last_at)::float8)
+        ), -9.2e18), 9.2e18)::bigint, span.days, span.samples
+    FROM span JOIN sample AS earlier USING (volume_id) JOIN sample AS later USING (volume_id)
+    WHERE later.last_at > earlier.last_at
+    GROUP BY span.volume_id, span.days, span.samples;
+END
+$$;
+
+-- The last outcome of each volume of these results, and the last complete one.
+CREATE FUNCTION agent_v1.keep_latest(fresh bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    INSERT INTO volume_latest AS latest (volume_id, scan_result_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files,
+                                         directories, complete_measured_at, complete_method, complete_allocated_bytes,
+                                         complete_apparent_bytes, complete_files, capacity_bytes, available_bytes,
+                                         growth_bytes_per_day, growth_window_days, growth_samples)
+    SELECT result.volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
+        CASE completeness WHEN 'Complete' THEN measured_at END, CASE completeness WHEN 'Complete' THEN method END,
+        CASE completeness WHEN 'Complete' THEN allocated_bytes END, CASE completeness WHEN 'Complete' THEN apparent_bytes END,
+        CASE completeness WHEN 'Complete' THEN files END, capacity_bytes, available_bytes, growth.bytes_per_day, growth.window_days,
+        growth.samples
+    FROM scan_results AS result LEFT JOIN agent_v1.growth(fresh) AS growth ON growth.volume_id = result.volume_id
+    WHERE id = ANY (fresh) ORDER BY result.volume_id
+    ON CONFLICT (volume_id) DO UPDATE SET
+        scan_result_id = excluded.scan_result_id, measured_at = excluded.measured_at, completeness = excluded.completeness,
+        method = excluded.method, allocated_bytes = excluded.allocated_bytes, apparent_bytes = excluded.apparent_bytes,
+        files = excluded.files, directories = excluded.directories,
+        complete_measured_at = coalesce(excluded.complete_measured_at, latest.complete_measured_at),
+        complete_method = coalesce(excluded.complete_method, latest.complete_method),
+        complete_allocated_bytes = coalesce(excluded.complete_allocated_bytes, latest.complete_allocated_bytes),
+        complete_apparent_bytes = coalesce(excluded.complete_apparent_bytes, latest.complete_apparent_bytes),
+        complete_files = coalesce(excluded.complete_files, latest.complete_files),
+        capacity_bytes = coalesce(excluded.capacity_bytes, latest.capacity_bytes),
+        available_bytes = coalesce(excluded.available_bytes, latest.available_bytes),
+        -- What is not complete says nothing of growth, for or against.
+        growth_bytes_per_day = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_bytes_per_day ELSE latest.growth_bytes_per_day END,
+        growth_window_days = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_window_days ELSE latest.growth_window_days END,
+        growth_samples = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_samples ELSE latest.growth_samples END;
 END
 $$;
 
@@ -299,12 +328,15 @@ $$;
 CREATE FUNCTION agent_v1.keep_rankings(fresh bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    UPDATE volume_rankings AS ranking SET
-        allocated_bytes = coalesce(latest.allocated_bytes, ranking.allocated_bytes), growth_bytes_per_day = latest.growth_bytes_per_day
+    -- Every volume has its row: this always updates, by the key, however many rows there are.
+    INSERT INTO volume_rankings AS ranking (volume_id, allocated_bytes, growth_bytes_per_day)
+    SELECT latest.volume_id, latest.allocated_bytes, latest.growth_bytes_per_day
     FROM scan_results AS result JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
-    WHERE result.id = ANY (fresh) AND ranking.volume_id = result.volume_id
-        AND (ranking.allocated_bytes, ranking.growth_bytes_per_day)
-            IS DISTINCT FROM (coalesce(latest.allocated_bytes, ranking.allocated_bytes), latest.growth_bytes_per_day);
+    WHERE result.id = ANY (fresh) ORDER BY latest.volume_id
+    ON CONFLICT (volume_id) DO UPDATE SET
+        allocated_bytes = coalesce(excluded.allocated_bytes, ranking.allocated_bytes), growth_bytes_per_day = excluded.growth_bytes_per_day
+    WHERE (ranking.allocated_bytes, ranking.growth_bytes_per_day)
+        IS DISTINCT FROM (coalesce(excluded.allocated_bytes, ranking.allocated_bytes), excluded.growth_bytes_per_day);
 END
 $$;
 
@@ -317,6 +349,8 @@ BEGIN
     IF job.id IS NULL THEN
         RETURN '{"outcome": "fenced"}';
     END IF;
+    -- An inventory of this node, of another scan, changes the same volumes in another order.
+    PERFORM FROM nodes WHERE name = job.node FOR NO KEY UPDATE;
     WITH given AS (
         SELECT DISTINCT ON (volumes.id) volumes.id AS known_volume, result.*,
             (result.figures ->> 'allocated_bytes')::numeric AS allocated, (result.figures ->> 'apparent_bytes')::numeric AS apparent,
@@ -342,32 +376,12 @@ BEGIN
     )
     SELECT coalesce(array_agg(id), '{}') INTO fresh FROM stored;
 
-    INSERT INTO volume_latest AS latest (volume_id, scan_result_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files,
-                                         directories, complete_measured_at, complete_method, complete_allocated_bytes,
-                                         complete_apparent_bytes, complete_files, capacity_bytes, available_bytes)
-    SELECT volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
-        CASE completeness WHEN 'Complete' THEN measured_at END, CASE completeness WHEN 'Complete' THEN method END,
-        CASE completeness WHEN 'Complete' THEN allocated_bytes END, CASE completeness WHEN 'Complete' THEN apparent_bytes END,
-        CASE completeness WHEN 'Complete' THEN files END, capacity_bytes, available_bytes
-    FROM scan_results WHERE id = ANY (fresh) ORDER BY volume_id
-    ON CONFLICT (volume_id) DO UPDATE SET
-        scan_result_id = excluded.scan_result_id, measured_at = excluded.measured_at, completeness = excluded.completeness,
-        method = excluded.method, allocated_bytes = excluded.allocated_bytes, apparent_bytes = excluded.apparent_bytes,
-        files = excluded.files, directories = excluded.directories,
-        complete_measured_at = coalesce(excluded.complete_measured_at, latest.complete_measured_at),
-        complete_method = coalesce(excluded.complete_method, latest.complete_method),
-        complete_allocated_bytes = coalesce(excluded.complete_allocated_bytes, latest.complete_allocated_bytes),
-        complete_apparent_bytes = coalesce(excluded.complete_apparent_bytes, latest.complete_apparent_bytes),
-        complete_files = coalesce(excluded.complete_files, latest.complete_files),
-        capacity_bytes = coalesce(excluded.capacity_bytes, latest.capacity_bytes),
-        available_bytes = coalesce(excluded.available_bytes, latest.available_bytes);
-
     UPDATE volumes SET last_scanned = scan_results.measured_at
     FROM scan_results WHERE scan_results.id = ANY (fresh) AND volumes.id = scan_results.volume_id AND scan_results.completeness <> 'Unknown';
 
     PERFORM agent_v1.keep_sizes(fresh);
     PERFORM agent_v1.keep_daily_sizes(fresh);
-    PERFORM agent_v1.keep_growth(fresh);
+    PERFORM agent_v1.keep_latest(fresh);
     PERFORM agent_v1.keep_rankings(fresh);
     RETURN '{"outcome": "ok"}';
 END

@@ -44,8 +44,10 @@ BEGIN
         ORDER BY parent, first
     LOOP
         IF to_regclass(format('public.%I', part.name)) IS NULL THEN
-            EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L)',
-                part.name, part.parent, part.first::text || '+00', part.next::text || '+00');
+            -- Room on the page: the day's row is updated with every measurement.
+            EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = %s)',
+                part.name, part.parent, part.first::text || '+00', part.next::text || '+00',
+                CASE part.parent WHEN 'volume_sizes_daily' THEN 50 ELSE 100 END);
             EXECUTE format('GRANT SELECT ON public.%I TO volumeviz_controller, volumeviz_readonly', part.name);
             made := made + 1;
         END IF;
@@ -89,7 +91,7 @@ DECLARE
 BEGIN
     WITH retired AS (
         UPDATE nodes SET deleted_at = clock_timestamp()
-        WHERE deleted_at IS NULL AND last_seen_at < (SELECT max(last_seen_at) FROM nodes) - make_interval(days => days)
+        WHERE deleted_at IS NULL AND last_seen_at < (SELECT max(last_seen_at) FROM nodes WHERE deleted_at IS NULL) - make_interval(days => days)
         RETURNING name
     )
     SELECT coalesce(array_agg(name ORDER BY name), '{}') INTO gone FROM retired;

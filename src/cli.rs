@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{self, LogArgs};
-use crate::{agent, controller, crd, maintain, migrate, scan};
+use crate::{agent, audit, controller, crd, maintain, migrate, scan};
 
 /// Sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ enum Command {
     Maintain(maintain::Args),
     /// Show or change the version of the database's schema
     Migrate(migrate::Args),
+    /// List who decided what: specs seen, runs planned and cancelled, retention, migrations
+    Audit(audit::Args),
     /// Print the CustomResourceDefinitions as YAML
     Crds {
         /// Write each into a file of this directory instead
@@ -61,6 +63,7 @@ pub fn run() -> ExitCode {
         Command::Scan(args) => return block_on(scan::run(args)).unwrap_or_else(fail),
         Command::Crds { dir } => print_crds(dir.as_deref()),
         Command::Migrate(args) => block_on(migrate::run(args)).and_then(|done| done.map_err(Failure::from)),
+        Command::Audit(args) => block_on(audit::run(args)).and_then(|done| done.map_err(Failure::from)),
         Command::Controller(args) => {
             serve(async |stop| Box::pin(controller::run(args, stop)).await.map_err(Failure::from))
         }

@@ -6,6 +6,8 @@
 //! them so.
 
 pub mod agent;
+pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod controller;

@@ -18,6 +18,11 @@ const PERIOD: Duration = Duration::from_secs(3600);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_secs(10);
 
+/// Runs of each scan that stay.
+const RUNS_KEPT: i32 = 50;
+/// Rows deleted at a time: a transaction stays short, and vacuum keeps up.
+const PURGE_BATCH: i32 = 200;
+
 /// Options of `volumeviz maintain`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -37,15 +42,33 @@ pub struct Args {
 
 /// One round of maintenance failed; it is tried again.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// The schema could not be brought up to date.
     #[error(transparent)]
     Migrate(#[from] migrate::Error),
+    /// Partitions could not be made.
     #[error("unable to make partitions: {0}")]
     MakePartitions(#[source] sqlx::Error),
+    /// Expired partitions could not be told.
     #[error("unable to look for expired partitions: {0}")]
     Expired(#[source] sqlx::Error),
+    /// A partition could not be dropped.
     #[error("unable to drop partition {name}: {source}")]
-    Drop { name: String, source: sqlx::Error },
+    Drop {
+        /// The partition.
+        name: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// Nodes could not be retired.
+    #[error("unable to retire nodes that left: {0}")]
+    Retire(#[source] sqlx::Error),
+    /// Rows could not be deleted.
+    #[error("unable to delete rows past their retention: {0}")]
+    Purge(#[source] sqlx::Error),
+    /// Figures could not be recorded.
+    #[error("unable to record the database's figures: {0}")]
+    Record(#[source] sqlx::Error),
 }
 
 /// Maintains until `stop`.
@@ -93,7 +116,7 @@ fn tell(problem: &Mutex<Option<String>>, outcome: Option<&String>) {
 }
 
 /// One round, on a connection of its own that is closed with it.
-async fn round(args: &Args) -> Result<(), Error> {
+pub async fn round(args: &Args) -> Result<(), Error> {
     let mut conn = migrate::connect(&args.database).await?;
     let applied = migrate::up(&mut conn).await?;
     if applied > 0 {
@@ -111,7 +134,34 @@ async fn round(args: &Args) -> Result<(), Error> {
         drop_partition(&mut conn, &name).await.map_err(|source| Error::Drop { name: name.clone(), source })?;
         tracing::info!(partition = name, "dropped a partition past its retention");
     }
-    Ok(())
+    clear(&mut conn, args).await?;
+    sqlx::query("SELECT maintain.record_metrics()").execute(&mut conn).await.map(|_| ()).map_err(Error::Record)
+}
+
+/// What is past its retention in the tables without partitions.
+async fn clear(conn: &mut PgConnection, args: &Args) -> Result<(), Error> {
+    let retired: i32 = sqlx::query_scalar("SELECT maintain.retire_nodes($1)")
+        .bind(args.raw_retention_days)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(Error::Retire)?;
+    if retired > 0 {
+        tracing::info!(nodes = retired, "retired nodes that have not been seen for long");
+    }
+    loop {
+        let deleted: i64 = sqlx::query_scalar("SELECT maintain.purge($1, $2, $3, $4)")
+            .bind(args.raw_retention_days)
+            .bind(args.daily_retention_days)
+            .bind(RUNS_KEPT)
+            .bind(PURGE_BATCH)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(Error::Purge)?;
+        if deleted == 0 {
+            return Ok(());
+        }
+        tracing::info!(rows = deleted, "deleted rows past their retention");
+    }
 }
 
 async fn expired(conn: &mut PgConnection, args: &Args) -> sqlx::Result<Option<String>> {

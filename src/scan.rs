@@ -174,6 +174,7 @@ impl Row {
             skipped_mounts,
             duration_ms,
             age_ms: _,
+            filesystem: _,
         } = result;
         Self {
             name: volume,

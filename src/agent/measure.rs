@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::walk::{CutShort, Handle, Measured, Mount, Options, Outcome, Walker, is_mount_point};
+use super::walk::{self, CutShort, Handle, Measured, Mount, Options, Outcome, Walker, is_mount_point};
 use crate::domain::contract::{Engine, InventoryVolume};
-use crate::domain::measurement::{Completeness, ErrorCount, Figures, Method, VolumeReason, VolumeResult};
+use crate::domain::measurement::{Completeness, ErrorCount, Figures, Filesystem, Method, VolumeReason, VolumeResult};
 use crate::domain::text;
 use crate::domain::work::{Mode, WorkOrder};
 
@@ -139,7 +139,7 @@ fn result(volume: String, outcome: Outcome) -> VolumeResult {
 }
 
 fn figures(volume: String, measured: Measured) -> VolumeResult {
-    let Measured { totals, from_filesystem, errors, vanished: _, skipped_mounts, cut_short } = measured;
+    let Measured { totals, from_filesystem, errors, vanished: _, skipped_mounts, cut_short, filesystem } = measured;
     let reason = match cut_short {
         Some(CutShort::Deadline | CutShort::Cancelled) => Some(VolumeReason::VolumeTimeout),
         None if errors.is_empty() => None,
@@ -156,6 +156,8 @@ fn figures(volume: String, measured: Measured) -> VolumeResult {
             files: totals.files,
             directories: totals.directories,
         }),
+        filesystem: filesystem
+            .map(|walk::Filesystem { capacity_bytes, available_bytes }| Filesystem { capacity_bytes, available_bytes }),
         errors: errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect(),
         skipped_mounts: skipped_mounts.iter().map(|path| text::from_bytes(path)).collect(),
         duration_ms: 0,

@@ -35,6 +35,7 @@ use self::health::DatabaseHealth;
 use self::leader::Elector;
 use self::metrics::Metrics;
 use self::report::Reporter;
+use crate::api::{self, Access};
 use crate::config::database::{DatabaseArgs, Role};
 use crate::crd::VolumeScan;
 use crate::http::{self, Check};
@@ -50,7 +51,7 @@ const CLUSTER_UID_RETRY: Duration = Duration::from_secs(2);
 /// How the controller runs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Address of /livez, /readyz and /metrics.
+    /// Address of /livez, /readyz, /metrics and /api/v1.
     #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Name of this pod.
@@ -121,7 +122,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 
     let listener = http::listen(listen).await?;
     let checks = checks(health.clone(), fleet.clone(), Arc::clone(&leading));
-    let serving = http::serve(listener, http::router(checks, Arc::new(registry)));
+    let api = api::Api::new(store.clone(), Access::new(client.clone()), last_problem(health.clone()));
+    let serving = http::serve(listener, http::router(checks, Arc::new(registry)).merge(api.router()));
 
     let elector = Elector::new(client.clone(), &namespace, &lease_name, format!("{pod_name}_{}", uuid::Uuid::new_v4()));
     let agents = AgentPods { namespace, selector: agent_selector, daemonset: agent_daemonset };
@@ -220,6 +222,10 @@ async fn cluster_uid(client: &Client) -> String {
         }
         tokio::time::sleep(CLUSTER_UID_RETRY).await;
     }
+}
+
+fn last_problem(health: watch::Receiver<DatabaseHealth>) -> api::DatabaseProblem {
+    Arc::new(move || health.borrow().problem.as_ref().map(|problem| (problem.reason, problem.message.clone())))
 }
 
 fn checks(

@@ -104,6 +104,15 @@ pub struct Figures {
     pub directories: Option<u64>,
 }
 
+/// The file system a volume is on, when it was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystem {
+    /// Its size in bytes.
+    pub capacity_bytes: u64,
+    /// What an unprivileged process may still write, in bytes.
+    pub available_bytes: u64,
+}
+
 /// The outcome of measuring one volume, final for its run.
 ///
 /// Invariant: `figures` is absent exactly when `completeness` is [`Completeness::Unknown`]; use [`Self::unknown`] to build those.
@@ -122,6 +131,9 @@ pub struct VolumeResult {
     /// Absent when nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figures: Option<Figures>,
+    /// Absent when it was not asked or did not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
     /// Failures by kind, empty when none.
     #[serde(default)]
     pub errors: Vec<ErrorCount>,
@@ -145,6 +157,7 @@ impl VolumeResult {
             reason: Some(reason),
             method: None,
             figures: None,
+            filesystem: None,
             errors: Vec::new(),
             skipped_mounts: Vec::new(),
             duration_ms: 0,

@@ -114,7 +114,9 @@ impl JobReason {
 }
 
 /// How many of a run's jobs are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, utoipa::ToSchema,
+)]
 #[schemars(inline)]
 pub struct NodeCounts {
     /// Nodes of the run.

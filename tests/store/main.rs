@@ -10,14 +10,26 @@
     reason = "a test fails by panicking"
 )]
 
+mod alerts;
+mod alone;
+mod audit;
+mod command_line;
+mod concurrency;
 mod connection;
 mod controller;
 mod database;
 mod fencing;
+mod grants;
+mod history;
+mod hostile;
 mod inventory;
+mod lists;
 mod migrations;
+mod pooler;
 mod results;
+mod retention;
 mod session;
+mod volumes;
 
 use std::collections::BTreeMap;
 
@@ -28,7 +40,7 @@ use volumeviz::domain::contract::{
     Claim, ClaimBody, ClaimReply, CompleteBody, Engine, FailBody, FailureClass, HeartbeatBody, InventoryBody,
     InventoryContainer, InventoryMount, InventoryTotals, InventoryVolume, Progress, Reply, ReportBody,
 };
-use volumeviz::domain::measurement::{Completeness, Figures, Method, VolumeResult};
+use volumeviz::domain::measurement::{Completeness, Figures, Filesystem, Method, VolumeResult};
 use volumeviz::domain::selector::VolumeKind;
 use volumeviz::domain::work::WorkOrder;
 use volumeviz::store;
@@ -176,6 +188,7 @@ fn result(name: &str, bytes: u64) -> VolumeResult {
             files: 3,
             directories: Some(1),
         }),
+        filesystem: Some(Filesystem { capacity_bytes: 1 << 40, available_bytes: 1 << 30 }),
         errors: Vec::new(),
         skipped_mounts: Vec::new(),
         duration_ms: 5,

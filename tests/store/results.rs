@@ -118,38 +118,6 @@ async fn figures_beyond_bigint_stand_at_its_maximum_and_say_so() {
 }
 
 #[tokio::test]
-async fn a_missing_partition_loses_no_result() {
-    let database = Database::new().await;
-    let (_, ticket, agent) = claimed(&database).await;
-    agent.inventory(ticket, &[volume("a")], &[]).await;
-    let mut superuser = database.superuser().await;
-    let days: Vec<String> = sqlx::query_scalar(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'volume_sizes'::regclass",
-    )
-    .fetch_all(&mut **superuser)
-    .await
-    .unwrap();
-    for day in days {
-        database::execute(&mut superuser, format!("DROP TABLE {day}")).await;
-    }
-    assert_eq!(agent.report(ticket, &[result("a", 100)]).await, Reply::Ok);
-    assert_eq!(agent.complete(ticket, 1).await, Reply::Ok);
-    assert_eq!(database.number("SELECT count(*) FROM volume_sizes").await, 0);
-    assert_eq!(read(&database, &["n1"]).await.unwrap().allocated_bytes, 100);
-}
-
-#[tokio::test]
-async fn a_row_that_cannot_be_stored_is_refused_as_data() {
-    let database = Database::new().await;
-    let (_, ticket, agent) = claimed(&database).await;
-    agent.inventory(ticket, &[volume("a")], &[]).await;
-    let refused = agent.try_report(ticket, &[result("a\0b", 1)]).await.unwrap_err();
-    let code = refused.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
-    assert!(code.starts_with("22"), "{refused}");
-    assert_eq!(agent.report(ticket, &[result("a", 1)]).await, Reply::Ok, "the ticket is still good");
-}
-
-#[tokio::test]
 async fn the_age_of_a_result_is_counted_back_from_the_database_clock() {
     let database = Database::new().await;
     let (_, ticket, agent) = claimed(&database).await;

@@ -9,7 +9,7 @@ struct Layer {
     forbidden: &'static [&'static str],
 }
 
-const LAYERS: [Layer; 6] = [
+const LAYERS: [Layer; 7] = [
     Layer {
         folder: "src/domain",
         forbidden: &[
@@ -35,6 +35,7 @@ const LAYERS: [Layer; 6] = [
         forbidden: &["crate::crd", "crate::controller", "crate::agent", "kube", "k8s_openapi", "bollard", "axum"],
     },
     Layer { folder: "src/controller", forbidden: &["crate::agent", "bollard", "rustix"] },
+    Layer { folder: "src/api", forbidden: &["crate::crd", "crate::controller", "crate::agent", "bollard"] },
     Layer { folder: "src/agent", forbidden: &["crate::crd", "crate::controller", "kube", "k8s_openapi"] },
     Layer {
         folder: "src/agent/walk",

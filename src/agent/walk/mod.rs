@@ -122,6 +122,17 @@ pub struct Measured {
     pub skipped_mounts: Vec<Vec<u8>>,
     /// Why the walk ended before the tree did.
     pub cut_short: Option<CutShort>,
+    /// The file system the root is on, asked when the walk was over.
+    pub filesystem: Option<Filesystem>,
+}
+
+/// How big a file system is, and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filesystem {
+    /// `f_blocks × f_frsize` in bytes.
+    pub capacity_bytes: u64,
+    /// `f_bavail × f_frsize` in bytes: what an unprivileged process may still write.
+    pub available_bytes: u64,
 }
 
 /// Why a walk ended early.
@@ -168,7 +179,10 @@ impl Walker {
         let started = std::thread::Builder::new().name("walk".to_owned()).spawn({
             let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
             move || {
-                let outcome = if whole { mounts::ask(walk.root()) } else { walk.run() };
+                let mut outcome = if whole { mounts::ask(walk.root()) } else { walk.run() };
+                if let Outcome::Measured(measured) = &mut outcome {
+                    measured.filesystem = mounts::filesystem(walk.root());
+                }
                 // Nobody waits any more when this thread was given up; then the device works again.
                 drop(sender.send(outcome));
                 let mut hung = lock(&hung);

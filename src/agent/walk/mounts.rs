@@ -3,7 +3,7 @@
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::{Measured, Outcome, Totals, sums};
+use super::{Filesystem, Measured, Outcome, Totals, sums};
 
 /// The mount that a path lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,15 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         rest = if code.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
     }
     text
+}
+
+/// The file system at `root`.
+pub(super) fn filesystem(root: &Path) -> Option<Filesystem> {
+    let answer = rustix::fs::statvfs(root.as_os_str().as_bytes()).ok()?;
+    Some(Filesystem {
+        capacity_bytes: answer.f_blocks.saturating_mul(answer.f_frsize),
+        available_bytes: answer.f_bavail.saturating_mul(answer.f_frsize),
+    })
 }
 
 /// Asks the file system at `root` how full it is: blocks and inodes in use, as `statvfs` counts them.

@@ -148,6 +148,7 @@ impl Walk {
             vanished: sums.vanished,
             skipped_mounts: sums.skipped.clone(),
             cut_short,
+            filesystem: None,
         }
     }
 

@@ -25,6 +25,9 @@ pub struct Applied {
 /// A step failed; the steps before it hold, the others come again in the next pass.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The spec could not be audited.
+    #[error("failed to audit the spec: {0}")]
+    Audit(#[source] store::Error),
     /// The run could not be made.
     #[error("failed to start run {key}: {source}")]
     Start {
@@ -57,6 +60,9 @@ pub enum Error {
 pub async fn apply(context: &Context, scan: &VolumeScan, observed: &Observed, plan: Plan) -> Result<Applied, Error> {
     let Plan { invalid: _, start, steps, finish } = plan;
     let mut applied = Applied::default();
+    if observed.runs.is_some() {
+        audit_spec(context, scan).await?;
+    }
     if let Some(start) = start {
         make_run(context, scan, start).await?;
         applied.runs_changed = true;
@@ -72,6 +78,24 @@ pub async fn apply(context: &Context, scan: &VolumeScan, observed: &Observed, pl
         }
     }
     Ok(applied)
+}
+
+/// Writes down a spec that was not reconciled before. The status says which was, and it is written later: a spec may come here twice.
+async fn audit_spec(context: &Context, scan: &VolumeScan) -> Result<(), Error> {
+    let generation = scan.metadata.generation;
+    if scan.status.as_ref().and_then(|status| status.observed_generation) == generation {
+        return Ok(());
+    }
+    let (name, uid) = (scan.name_any(), scan.uid().unwrap_or_default());
+    let spec = serde_json::json!(scan.spec);
+    context
+        .store
+        .run("audit a spec", WRITE_DEADLINE, async |conn| {
+            store::audit::spec_seen(conn, &name, &uid, generation.unwrap_or_default(), spec).await
+        })
+        .await
+        .map(|_| ())
+        .map_err(Error::Audit)
 }
 
 async fn make_run(context: &Context, scan: &VolumeScan, Start { key, nodes }: Start) -> Result<(), Error> {

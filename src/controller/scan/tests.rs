@@ -45,6 +45,8 @@ fn node(name: &str) -> (String, Node) {
 
 fn run() -> Run {
     Run {
+        scan_name: "scan".to_owned(),
+        key: "once".to_owned(),
         id: 7,
         created_at: at(1000),
         deadline: at(8200),

@@ -1,0 +1,192 @@
+//! `/api/v1/volumes` and what hangs on one.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use chrono::{DateTime, Duration, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::params::{self, Params};
+use super::problem::Problem;
+use super::{Api, MAX_LIMIT, Page};
+use crate::domain::growth::full_in_days;
+use crate::store::containers::{self, Attachment};
+use crate::store::filter::VolumeFilter;
+use crate::store::page::{Direction, VolumeList, VolumeSort};
+use crate::store::sizes::{self, Resolution, SizePoint};
+use crate::store::volumes::{self, Volume};
+use crate::store::{Labels, page};
+
+/// Which volumes, in which order, which page.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Docker's name; `*` stands for any characters, `?` for one.
+    name: Option<String>,
+    /// The node.
+    node: Option<String>,
+    /// Docker's driver.
+    driver: Option<String>,
+    /// `KEY=VALUE`, among its Docker labels; repeat it for several, which must all match.
+    label: Vec<String>,
+    /// Mounted by a running container.
+    active: Option<bool>,
+    /// Held by no container, running or stopped.
+    orphaned: Option<bool>,
+    /// Named by Docker, not by a person.
+    anonymous: Option<bool>,
+    /// Last known size, at least.
+    min_bytes: Option<i64>,
+    /// Last known size, at most.
+    max_bytes: Option<i64>,
+    /// Measured last before this time, or never.
+    scanned_before: Option<DateTime<Utc>>,
+    /// Measured last at this time or later.
+    scanned_after: Option<DateTime<Utc>>,
+    /// What to sort by; what is unknown comes last.
+    sort: VolumeSort,
+    /// Which end first.
+    direction: Direction,
+    /// Rows on the page, 1 to 500.
+    #[param(default = 100, minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+    /// Rows to skip; the total is counted. Not with `cursor`.
+    offset: Option<i64>,
+    /// `next` of the page before, with the same sort, direction and filter.
+    cursor: Option<String>,
+    /// Whether to count the total.
+    count: bool,
+}
+
+impl ListParams {
+    fn parse(self) -> Result<(VolumeList, page::Page), Problem> {
+        let limit = params::limit(self.limit)?;
+        let labels = self.label.iter().map(|label| {
+            let (key, value) =
+                label.split_once('=').ok_or_else(|| Problem::invalid(format!("label: {label:?} is not KEY=VALUE")))?;
+            Ok((key.to_owned(), value.to_owned()))
+        });
+        let filter = VolumeFilter {
+            name: self.name,
+            node: self.node,
+            driver: self.driver,
+            labels: Labels(labels.collect::<Result<_, Problem>>()?),
+            is_active: self.active,
+            orphaned: self.orphaned,
+            anonymous: self.anonymous,
+            min_bytes: self.min_bytes,
+            max_bytes: self.max_bytes,
+            scanned_before: self.scanned_before,
+            scanned_after: self.scanned_after,
+        };
+        let list = VolumeList { filter, sort: self.sort, direction: self.direction };
+        let page = match (self.offset, self.cursor) {
+            (Some(_), Some(_)) => return Err(Problem::invalid("offset, cursor: give one of them")),
+            (Some(offset), None) if offset < 0 => return Err(Problem::invalid("offset: is negative")),
+            (Some(offset), None) => page::Page::Offset { limit, offset },
+            (None, Some(cursor)) => {
+                let cursor = list.decode(&cursor).map_err(|error| Problem::invalid(format!("cursor: {error}")))?;
+                page::Page::After { limit, cursor: Some(cursor), count: self.count }
+            }
+            (None, None) => page::Page::After { limit, cursor: None, count: self.count },
+        };
+        Ok((list, page))
+    }
+}
+
+/// A volume and what follows from its growth.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct VolumeDetail {
+    #[serde(flatten)]
+    volume: Volume,
+    /// Days until its file system is full, if this volume goes on growing like this and nothing else changes; absent when it does not grow.
+    full_in_days: Option<f64>,
+}
+
+/// Which part of a history.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SizesParams {
+    /// From when on; 7 days before `to` unless given.
+    from: Option<DateTime<Utc>>,
+    /// Until before when; now unless given.
+    to: Option<DateTime<Utc>>,
+    /// How fine.
+    resolution: Resolution,
+    /// Points, 1 to 500.
+    #[param(default = 100, minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+}
+
+/// Sizes of a volume over time, oldest first.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Sizes {
+    /// `raw` or `daily`.
+    resolution: Resolution,
+    /// The points.
+    items: Vec<SizePoint>,
+    /// Give it as `from` for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<DateTime<Utc>>,
+}
+
+/// The volumes that are there.
+#[utoipa::path(get, path = "/api/v1/volumes", tag = "volumes", params(ListParams),
+    responses((status = 200, body = Page<Volume>), (status = 400, body = Problem), (status = "default", body = Problem)), security(("bearer" = [])))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<Page<Volume>>, Problem> {
+    let (list, page) = params.parse()?;
+    let read = api.read("list volumes", async move |conn| volumes::list(conn, &list, &page).await);
+    let volumes::Volumes { rows, total, next } = read.await?;
+    Ok(Json(Page { items: rows, total, next }))
+}
+
+/// One volume, also one that is gone.
+#[utoipa::path(get, path = "/api/v1/volumes/{id}", tag = "volumes", params(("id" = i64, Path, description = "id of the volume")),
+    responses((status = 200, body = VolumeDetail), (status = 404, body = Problem), (status = "default", body = Problem)), security(("bearer" = [])))]
+pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<VolumeDetail>, Problem> {
+    let id = params::id("volume", &id)?;
+    let volume = api.read("read a volume", async move |conn| volumes::get(conn, id).await).await?;
+    let full_in_days = full_in_days(volume.available_bytes, volume.growth_bytes_per_day);
+    Ok(Json(VolumeDetail { volume, full_in_days }))
+}
+
+/// Sizes over time.
+#[utoipa::path(get, path = "/api/v1/volumes/{id}/sizes", tag = "volumes", params(("id" = i64, Path, description = "id of the volume"), SizesParams),
+    responses((status = 200, body = Sizes), (status = 404, body = Problem), (status = "default", body = Problem)), security(("bearer" = [])))]
+pub(super) async fn sizes(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Params(params): Params<SizesParams>,
+) -> Result<Json<Sizes>, Problem> {
+    let (id, limit) = (params::id("volume", &id)?, params::limit(params.limit)?);
+    let to = params.to.unwrap_or_else(Utc::now);
+    let from = params.from.unwrap_or_else(|| to.checked_sub_signed(Duration::days(7)).unwrap_or(to));
+    if from > to {
+        return Err(Problem::invalid("from: is after to"));
+    }
+    let read = api.read("read the sizes of a volume", async move |conn| {
+        volumes::get(conn, id).await?;
+        sizes::history(conn, id, (from, to), params.resolution, limit).await
+    });
+    let sizes::History { resolution, points, next } = read.await?;
+    Ok(Json(Sizes { resolution, items: points, next }))
+}
+
+/// Who mounts it, or did: those that are there first; at most 500.
+#[utoipa::path(get, path = "/api/v1/volumes/{id}/containers", tag = "volumes", params(("id" = i64, Path, description = "id of the volume")),
+    responses((status = 200, body = Page<Attachment>), (status = 404, body = Problem), (status = "default", body = Problem)), security(("bearer" = [])))]
+pub(super) async fn containers(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<Page<Attachment>>, Problem> {
+    let id = params::id("volume", &id)?;
+    let read = api.read("read the containers of a volume", async move |conn| {
+        volumes::get(conn, id).await?;
+        containers::of_volume(conn, id, MAX_LIMIT).await
+    });
+    Ok(Json(Page { items: read.await?, total: None, next: None }))
+}

@@ -1,0 +1,219 @@
+//! The hottest statements use their indexes, and touch only the partitions they need, with 100,000 volumes and a million sizes.
+//!
+//! The server itself tells which plans it used (auto_explain), also of the statements inside functions; nothing is copied here.
+
+use std::sync::{Arc, Mutex};
+
+use sqlx::PgConnection;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use volumeviz::store::filter::VolumeFilter;
+use volumeviz::store::page::{Direction, Page, VolumeList, VolumeSort};
+use volumeviz::store::sizes::{self, Resolution};
+use volumeviz::store::{Labels, jobs, results, runs, volumes};
+
+use crate::*;
+
+/// Everything the server says while this is the subscriber.
+#[derive(Clone, Default)]
+struct Notices(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Notices {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        event.record(&mut self.clone());
+    }
+}
+
+impl Visit for Notices {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0.lock().unwrap().push(format!("{value:?}").replace("\\n", "\n"));
+        }
+    }
+}
+
+impl Notices {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+const SEED: &str = "
+    SELECT maintain.make_partitions(1);
+    DO $$ DECLARE day date; BEGIN FOR day IN SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date - n FROM generate_series(2, 30) AS n LOOP
+        EXECUTE format('CREATE TABLE volume_sizes_%s PARTITION OF volume_sizes FOR VALUES FROM (%L) TO (%L)', to_char(day, 'YYYYMMDD'),
+            day || ' 00:00:00+00', day + 1 || ' 00:00:00+00');
+        IF to_regclass('volume_sizes_daily_' || to_char(day, 'YYYYMM')) IS NULL THEN
+            EXECUTE format('CREATE TABLE volume_sizes_daily_%s PARTITION OF volume_sizes_daily FOR VALUES FROM (%L) TO (%L)', to_char(day, 'YYYYMM'),
+                date_trunc('month', day)::date, (date_trunc('month', day) + interval '1 month')::date);
+        END IF; END LOOP; END $$;
+    INSERT INTO nodes (name, uid) SELECT 'n' || n, 'n' || n || '-uid' FROM generate_series(1, 100) AS n;
+    INSERT INTO volumes (volume_id, node, name, is_active, is_anonymous, labels, last_scanned)
+        SELECT 'n' || 1 + n % 100 || '/v' || n, 'n' || 1 + n % 100, 'v' || n, n % 2 = 0, n % 10 = 0, jsonb_build_object('app', 'a' || n % 1000), clock_timestamp()
+        FROM generate_series(1, 100000) AS n;
+    UPDATE volume_rankings SET allocated_bytes = volume_id * 7919 % 1000003, growth_bytes_per_day = volume_id * 104729 % 1009;
+    INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline, completed_at, result)
+        SELECT 'scan-uid', 'scan', 'old-' || n, '{}', clock_timestamp(), clock_timestamp() - make_interval(hours => 30 - n), 'Succeeded' FROM generate_series(1, 30) AS n;
+    INSERT INTO scan_jobs (run_id, node, node_uid, status) SELECT scan_runs.id, nodes.name, nodes.uid, 'succeeded' FROM scan_runs, nodes;
+    INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, method, allocated_bytes, files)
+        SELECT scan_jobs.id, volumes.id, clock_timestamp(), 'Complete', 'Walk', volumes.id, 1 FROM scan_jobs JOIN scan_runs ON scan_runs.id = run_id AND run_key IN ('old-29', 'old-30')
+        JOIN volumes ON volumes.node = scan_jobs.node;
+    INSERT INTO volume_latest (volume_id, scan_result_id, measured_at, completeness) SELECT id, 1, clock_timestamp(), 'Complete' FROM volumes;
+    INSERT INTO containers (container_id, node, name, image, state) SELECT n::text, 'n' || 1 + n % 100, 'c' || n, 'i', 'running' FROM generate_series(1, 50000) AS n;
+    INSERT INTO container_volumes (container_id, volume_id, mount_path, read_write) SELECT id, id * 2, '/d', true FROM containers;
+    INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, files)
+        SELECT clock_timestamp() - make_interval(days => n), id, 1, 'Complete', 'Walk', 1, 1 FROM volumes, generate_series(0, 27, 3) AS n;
+    INSERT INTO volume_sizes_daily SELECT id, (clock_timestamp() AT TIME ZONE 'UTC')::date - n, 'Walk', 1, 1, 1, 1, 1, 1, clock_timestamp() - make_interval(days => n)
+        FROM volumes, generate_series(0, 5) AS n;
+    ANALYZE;
+    LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on; SET auto_explain.log_level = notice;
+    SET auto_explain.log_analyze = on; SET auto_explain.log_timing = off; SET client_min_messages = notice;";
+
+/// Tables of which no hot statement may read every row.
+const BIG: [&str; 8] = [
+    "volumes",
+    "volume_sizes",
+    "volume_latest",
+    "volume_rankings",
+    "scan_results",
+    "scan_jobs",
+    "containers",
+    "container_volumes",
+];
+
+struct Server {
+    conn: Box<database::Conn>,
+    notices: Notices,
+}
+
+impl Server {
+    /// The plans of what `act` makes the server do, those of foreign keys left out; none reads all of a big table.
+    async fn plans<T>(&mut self, name: &str, act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>) -> String {
+        self.notices.take();
+        act(&mut self.conn).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        // The next answer comes after every notice of the last one.
+        sqlx::query("SELECT 1").execute(&mut **self.conn).await.unwrap();
+        let plans: Vec<String> =
+            self.notices.take().into_iter().filter(|plan| !plan.contains("FOR KEY SHARE OF x")).collect();
+        assert!(plans.len() > 1, "{name}: the server told no plan");
+        for plan in &plans {
+            let all = |table: &&&str| {
+                plan.contains(&format!("Seq Scan on {table} ")) || plan.contains(&format!("Seq Scan on {table}_2"))
+            };
+            assert_eq!(BIG.iter().find(all), None, "{name} reads all of it:\n{plan}");
+        }
+        plans.join("\n")
+    }
+
+    async fn uses<T>(
+        &mut self,
+        name: &str,
+        indexes: &[&str],
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) {
+        let plans = self.plans(name, act).await;
+        for index in indexes {
+            assert!(plans.contains(index), "{name} does not use {index}:\n{plans}");
+        }
+    }
+}
+
+fn sorted(sort: VolumeSort, direction: Direction, filter: VolumeFilter) -> VolumeList {
+    VolumeList { filter, sort, direction }
+}
+
+#[tokio::test]
+async fn hot_statements_use_their_indexes_and_prune_partitions() {
+    let database = Database::new().await;
+    let mut conn = database.superuser().await;
+    database::execute(&mut conn, SEED.to_owned()).await;
+    assert_eq!(database.number("SELECT count(*) FROM volume_sizes").await, 1_000_000);
+    assert_eq!(database.number("SELECT count(*) FROM volumes").await, 100_000);
+    let (run, ticket, agent) = claimed(&database).await;
+    let notices = Notices::default();
+    let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(notices.clone()));
+    let mut server = Server { conn, notices };
+
+    let instance = agent.instance;
+    let beat = HeartbeatBody { instance, progress: progress(0) };
+    server
+        .uses("heartbeat", &["idx_scan_jobs_ticket"], async |conn| store::agent::heartbeat(conn, ticket, &beat).await)
+        .await;
+    agents_statements(&mut server, ticket, instance).await;
+    leaders_statements(&mut server, run).await;
+    readers_statements(&mut server).await;
+}
+
+/// A chunk of an inventory, and its results.
+async fn agents_statements(server: &mut Server, ticket: Uuid, instance: Uuid) {
+    let names: Vec<String> = (0..500).map(|n| format!("v{}", n * 100)).collect();
+    let body = InventoryBody {
+        instance,
+        engine: Engine { id: "e".to_owned(), version: "28".to_owned(), data_root: "/d".to_owned() },
+        volumes: names.iter().map(|name| volume(name)).collect(),
+        containers: vec![container("c1", "running", &["v100"])],
+        totals: None,
+    };
+    server.plans("inventory", async |conn| store::agent::inventory(conn, ticket, &body).await).await;
+    let body =
+        ReportBody { instance, results: names.iter().map(|name| result(name, 1)).collect(), progress: progress(500) };
+    let indexes = ["idx_volumes_volume_id", "volume_sizes_daily_", "idx_scan_jobs_ticket"];
+    let plans = server.plans("report", async |conn| store::agent::report(conn, ticket, &body).await).await;
+    for index in indexes {
+        assert!(plans.contains(index), "report does not use {index}:\n{plans}");
+    }
+    let body = CompleteBody { instance, results: 500, progress: progress(500) };
+    server.plans("complete", async |conn| store::agent::complete(conn, ticket, &body).await).await;
+}
+
+async fn leaders_statements(server: &mut Server, run: i64) {
+    server.uses("open jobs", &["scan_jobs_run_id_node_key"], async |conn| jobs::open(conn, run).await).await;
+    server.uses("progress", &["scan_jobs_run_id_node_key"], async |conn| runs::progress(conn, run).await).await;
+    server.plans("active run", async |conn| runs::active(conn, "scan-uid").await).await;
+    server.plans("history of runs", async |conn| runs::history(conn, "scan-uid", 5).await).await;
+    let one = vec!["n7".to_owned()];
+    let indexes = ["idx_scan_jobs_node", "idx_scan_results_job_volume"];
+    server.uses("totals of a scan", &indexes, async |conn| results::read(conn, "scan-uid", &one, 10).await).await;
+}
+
+async fn readers_statements(server: &mut Server) {
+    let none = VolumeFilter::default;
+    for (list, index) in [
+        (sorted(VolumeSort::Name, Direction::Asc, none()), "idx_volumes_name"),
+        (sorted(VolumeSort::Node, Direction::Desc, none()), "idx_volumes_node"),
+        (sorted(VolumeSort::FirstSeen, Direction::Desc, none()), "idx_volumes_first_seen"),
+        (sorted(VolumeSort::Size, Direction::Desc, none()), "idx_volume_rankings_biggest"),
+        (sorted(VolumeSort::Size, Direction::Asc, none()), "idx_volume_rankings_smallest"),
+        (sorted(VolumeSort::Growth, Direction::Desc, none()), "idx_volume_rankings_fastest"),
+        (sorted(VolumeSort::Growth, Direction::Asc, none()), "idx_volume_rankings_slowest"),
+        (
+            sorted(VolumeSort::Name, Direction::Asc, VolumeFilter { labels: Labels::from([("app", "a7")]), ..none() }),
+            "idx_volumes_labels",
+        ),
+        (
+            sorted(VolumeSort::Size, Direction::Desc, VolumeFilter { node: Some("n7".to_owned()), ..none() }),
+            "idx_volume_rankings_biggest",
+        ),
+    ] {
+        let name = format!("list {list:?}");
+        let first = volumes::list(&mut server.conn, &list, &Page::first(100)).await.unwrap();
+        let Some(next) = first.next else {
+            server.uses(&name, &[index], async |conn| volumes::list(conn, &list, &Page::first(100)).await).await;
+            continue;
+        };
+        let second = Page::after(100, list.decode(&next).unwrap());
+        server.uses(&name, &[index], async |conn| volumes::list(conn, &list, &second).await).await;
+    }
+    let now = chrono::Utc::now();
+    let range = (now - chrono::Duration::days(3), now);
+    let plans =
+        server.plans("raw history", async |conn| sizes::history(conn, 77, range, Resolution::Raw, 500).await).await;
+    let touched = plans
+        .lines()
+        .filter(|line| line.contains("Scan") && line.contains(" volume_sizes_2") && !line.contains("never executed"))
+        .count();
+    assert!((1..=4).contains(&touched), "of 32 partitions, those of the range are read:\n{plans}");
+    let plans =
+        server.plans("daily history", async |conn| sizes::history(conn, 77, range, Resolution::Daily, 500).await).await;
+    assert!(plans.contains("volume_sizes_daily_2"), "{plans}");
+}

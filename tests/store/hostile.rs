@@ -1,0 +1,100 @@
+//! Text and figures that want to do harm.
+
+use std::collections::BTreeMap;
+
+use volumeviz::domain::text;
+use volumeviz::store::volumes;
+
+use super::*;
+
+/// A job of which volume `v` was listed.
+async fn listed<'a>(database: &'a Database, listed: &[InventoryVolume]) -> (Uuid, Agent<'a>) {
+    let run = plan(database, "once", &["n1"]).await;
+    let ticket = ticket(database, run, "n1").await;
+    let agent = Agent::on(database, "n1");
+    agent.claimed(ticket).await;
+    assert_eq!(agent.inventory(ticket, listed, &[]).await, Reply::Ok);
+    (ticket, agent)
+}
+
+#[tokio::test]
+async fn names_and_labels_are_data() {
+    let database = Database::new().await;
+    let names = ["'; DROP TABLE volumes; --", "$1", "%", "\\", "a\nb", "\u{202e}evil", "{\"a\":1}", "'' OR 1=1", "😀"];
+    let volumes: Vec<_> = names
+        .iter()
+        .map(|name| InventoryVolume { labels: [((*name).to_owned(), (*name).to_owned())].into(), ..volume(name) })
+        .collect();
+    let (ticket, agent) = listed(&database, &volumes).await;
+    let results: Vec<_> = names.iter().map(|name| result(name, 1)).collect();
+    assert_eq!(agent.report(ticket, &results).await, Reply::Ok);
+    let mut conn = database.controller().await;
+    for name in names {
+        let volume = volumes::find(&mut conn, &format!("n1/{name}")).await.unwrap().expect(name);
+        assert_eq!(volume.labels.0.get(name).map(String::as_str), Some(name));
+        assert_eq!(volume.allocated_bytes, Some(1));
+    }
+}
+
+/// What PostgreSQL cannot store at all the agent escapes before it sends it.
+#[tokio::test]
+async fn nul_and_invalid_utf8_are_stored_escaped() {
+    let database = Database::new().await;
+    let escaped =
+        [text::from_bytes(b"nul\0byte"), text::from_bytes(b"not \xff utf8"), text::storable("label\0").into_owned()];
+    let volumes: Vec<_> = escaped.iter().map(|name| volume(name)).collect();
+    listed(&database, &volumes).await;
+    let mut conn = database.controller().await;
+    for name in &escaped {
+        assert!(!name.contains('\0'));
+        assert!(volumes::find(&mut conn, &format!("n1/{name}")).await.unwrap().is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_label_of_a_megabyte_is_stored() {
+    let database = Database::new().await;
+    let labels: BTreeMap<String, String> =
+        [("big".to_owned(), "x".repeat(1 << 20)), ("k".repeat(1 << 20), "v".to_owned())].into();
+    listed(&database, &[InventoryVolume { labels, ..volume("v") }]).await;
+    let volume = volumes::find(&mut *database.controller().await, "n1/v").await.unwrap().unwrap();
+    assert_eq!(volume.labels.0["big"].len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn figures_beyond_bigint_stand_at_its_maximum_and_say_so() {
+    let database = Database::new().await;
+    let (ticket, agent) = listed(&database, &[volume("v"), volume("w")]).await;
+    let huge = VolumeResult {
+        figures: Some(Figures {
+            allocated_bytes: u64::MAX,
+            apparent_bytes: Some(u64::MAX),
+            files: u64::MAX,
+            directories: Some(u64::MAX),
+        }),
+        filesystem: Some(Filesystem { capacity_bytes: u64::MAX, available_bytes: u64::MAX }),
+        duration_ms: u64::MAX,
+        age_ms: 0,
+        ..result("v", 0)
+    };
+    assert_eq!(agent.report(ticket, &[huge, result("w", 1)]).await, Reply::Ok);
+    let saturated = "SELECT count(*) FROM scan_results WHERE saturated AND allocated_bytes = 9223372036854775807 AND duration_ms = 9223372036854775807";
+    assert_eq!(database.number(saturated).await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM scan_results WHERE NOT saturated").await, 1);
+    let mut conn = database.controller().await;
+    let list = volumeviz::store::page::VolumeList::default();
+    let page = volumeviz::store::page::Page::first(10);
+    assert_eq!(volumes::list(&mut conn, &list, &page).await.unwrap().rows.len(), 2);
+}
+
+/// A row that PostgreSQL refuses is named by its SQLSTATE class, by which the agent tells bad data from a bad database.
+#[tokio::test]
+async fn a_row_that_cannot_be_stored_is_refused_as_such() {
+    let database = Database::new().await;
+    let (ticket, agent) = listed(&database, &[volume("v")]).await;
+    let bad = VolumeResult { skipped_mounts: vec!["nul\0".to_owned()], ..result("v", 1) };
+    let error = agent.try_report(ticket, &[bad]).await.unwrap_err();
+    let state = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
+    assert_eq!(state, "22P05");
+    assert_eq!(agent.report(ticket, &[result("v", 1)]).await, Reply::Ok, "the ticket still holds");
+}
