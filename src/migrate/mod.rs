@@ -214,6 +214,8 @@ pub async fn connect(database: &DatabaseArgs) -> Result<PgConnection, Error> {
     let options = database.connect_options()?;
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
     let mut conn = connecting.await.map_err(|_| Error::ConnectTimeout)?.map_err(Error::Connect)?;
+    // Notices tell what is there already: nothing to bother an admin with.
+    sqlx::query("SET client_min_messages = warning").execute(&mut conn).await.map_err(Error::Connect)?;
     sqlx::query("SET ROLE volumeviz_owner")
         .execute(&mut conn)
         .await

@@ -148,8 +148,12 @@ pub async fn list(conn: &mut PgConnection, list: &VolumeList, page: &Page) -> sq
         Page::After { limit, count, .. } => (limit, count),
     };
     let total = if count { Some(total(conn, list).await?) } else { None };
-    let mut sql = Sql::new(select_volumes!("SELECT"));
-    sql.push("WHERE volume.deleted_at IS NULL");
+    // The page first, by the narrow tables alone; what is told of its volumes is joined to those few.
+    let mut sql = Sql::new(
+        "WITH page AS MATERIALIZED (
+             SELECT volume.id FROM volumes AS volume JOIN volume_rankings AS ranking ON ranking.volume_id = volume.id
+             WHERE volume.deleted_at IS NULL",
+    );
     list.filter.restrict(&mut sql);
     if let Page::After { cursor: Some(cursor), .. } = page {
         list.seek(&mut sql, cursor);
@@ -159,6 +163,7 @@ pub async fn list(conn: &mut PgConnection, list: &VolumeList, page: &Page) -> sq
     if let Page::Offset { offset, .. } = *page {
         sql.push(" OFFSET ").bind(offset);
     }
+    sql.push(select_volumes!(") SELECT")).push(" JOIN page ON page.id = volume.id ORDER BY ").push(list.order());
     let mut rows: Vec<Volume> = sql.query_as().fetch_all(conn).await?;
     let more = i64::try_from(rows.len()).is_ok_and(|read| read > limit);
     rows.truncate(usize::try_from(limit).unwrap_or_default());

@@ -62,7 +62,7 @@ const SEED: &str = "
     INSERT INTO containers (container_id, node, name, image, state) SELECT n::text, 'n' || 1 + n % 100, 'c' || n, 'i', 'running' FROM generate_series(1, 50000) AS n;
     INSERT INTO container_volumes (container_id, volume_id, mount_path, read_write) SELECT id, id * 2, '/d', true FROM containers;
     INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, files)
-        SELECT clock_timestamp() - make_interval(days => n), id, 1, 'Complete', 'Walk', 1, 1 FROM volumes, generate_series(0, 27, 3) AS n;
+        SELECT clock_timestamp() - make_interval(days => (n + id % 3)::integer), id, 1, 'Complete', 'Walk', 1, 1 FROM volumes, generate_series(0, 27, 3) AS n;
     INSERT INTO volume_sizes_daily SELECT id, (clock_timestamp() AT TIME ZONE 'UTC')::date - n, 'Walk', 1, 1, 1, 1, 1, 1, clock_timestamp() - make_interval(days => n)
         FROM volumes, generate_series(0, 5) AS n;
     ANALYZE;
