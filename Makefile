@@ -57,9 +57,10 @@ test-store: setup ## The database, on a real PostgreSQL
 	@tests/with-postgres cargo test --locked --test store -- --skip alone::
 	@tests/with-postgres cargo test --locked --test store -- --test-threads=1 alone::
 
-test-api: setup ## Schema and leader election, on a real kube-apiserver
+test-api: setup ## Schema, leader election and HTTP API, on a real kube-apiserver
 	$(call say,API tests)
 	@tests/with-apiserver cargo test --locked --test api
+	@tests/with-postgres tests/with-apiserver cargo test --locked --test http
 
 test-e2e: image ## The product, on three real nodes
 	$(call say,End-to-end tests)

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use serde::Serialize;
 use sqlx::PgConnection;
 use tokio::runtime::Handle;
@@ -93,6 +93,13 @@ impl Api {
         router
             .route_layer(middleware::from_fn_with_state(self.clone(), guard))
             .route("/api/v1/openapi.json", get(async move || ([("content-type", "application/json")], document)))
+            .method_not_allowed_fallback(async || {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "everything here is read by GET")
+            })
+            .route(
+                "/api/{*path}",
+                any(async |Path(path): Path<String>| Problem::not_found("path", &format!("/api/{path}"))),
+            )
             .with_state(self)
     }
 
