@@ -38,6 +38,8 @@ pub mod reason {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// The database answers and its schema fits.
     pub const CONNECTED: &str = "Connected";
+    /// The database can be used and does not hold the last run: it was restored to an earlier time.
+    pub const RESULTS_MISSING: &str = "ResultsMissing";
     /// Every selected node has a ready agent.
     pub const ALL_AGENTS_READY: &str = "AllAgentsReady";
     /// Some selected nodes have no ready agent.

@@ -82,7 +82,7 @@ fn a_broken_arrow_would_be_seen() {
 fn files_fit_in_a_head() {
     let long: Vec<_> = sources("src")
         .into_iter()
-        .filter(|file| file.file_name().is_none_or(|name| name != "tests.rs"))
+        .filter(|file| !file.components().any(|part| part.as_os_str() == "tests"))
         .filter_map(|file| {
             let text = fs::read_to_string(&file).unwrap();
             let lines = text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines().count();

@@ -10,6 +10,7 @@
 
 use super::observe::{Observed, Runs};
 use super::plan::Invalid;
+use super::status::missing_run;
 use crate::crd::conditions::{self as kind, Statement, reason};
 use crate::crd::{Agents, FinishedRun, VolumeScan, VolumeScanStatus};
 use crate::domain::run::RunResult;
@@ -34,7 +35,7 @@ pub(super) fn statements(
     let situation = situation(scan, observed, invalid, status);
     let mut statements = progress(&situation);
     statements.extend(outcome(status));
-    statements.push(database_ready(observed));
+    statements.push(database_ready(observed, status));
     statements.push(agents_ready(scan, observed, status.agents));
     statements
 }
@@ -117,12 +118,20 @@ fn outcome(status: &VolumeScanStatus) -> Vec<Statement> {
     vec![complete, failed, succeeded]
 }
 
-fn database_ready(observed: &Observed) -> Statement {
-    let (holds, reason, message) = match &observed.database.problem {
-        None => (true, reason::CONNECTED, "the database answers and its schema fits"),
-        Some(problem) => (false, problem.reason, problem.message.as_str()),
+fn database_ready(observed: &Observed, status: &VolumeScanStatus) -> Statement {
+    let missing = observed.runs.as_ref().and_then(|runs| missing_run(status, runs));
+    let (holds, reason, message) = match (&observed.database.problem, missing) {
+        (Some(problem), _) => (false, problem.reason, problem.message.clone()),
+        (None, Some(run)) => {
+            let message = format!(
+                "the database does not hold run {}: it was restored to an earlier time; its figures stay here until the next run has ended",
+                run.id
+            );
+            (true, reason::RESULTS_MISSING, message)
+        }
+        (None, None) => (true, reason::CONNECTED, "the database answers and its schema fits".to_owned()),
     };
-    Statement { type_: kind::DATABASE_READY, holds, reason: reason.to_owned(), message: message.to_owned() }
+    Statement { type_: kind::DATABASE_READY, holds, reason: reason.to_owned(), message }
 }
 
 fn agents_ready(scan: &VolumeScan, observed: &Observed, agents: Option<Agents>) -> Statement {

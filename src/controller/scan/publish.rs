@@ -105,7 +105,7 @@ fn notices(scan: &VolumeScan, before: &VolumeScanStatus, next: &VolumeScanStatus
     let mut notices = Vec::new();
     let (was_active, is_active) = (before.active_run.as_ref(), next.active_run.as_ref());
     if let Some(run) = is_active
-        && was_active.is_none_or(|was| was.id != run.id)
+        && was_active.is_none_or(|was| (was.id, &was.start_time) != (run.id, &run.start_time))
     {
         notices.push(Notice {
             type_: EventType::Normal,
@@ -114,7 +114,7 @@ fn notices(scan: &VolumeScan, before: &VolumeScanStatus, next: &VolumeScanStatus
         });
     }
     if let Some(run) = &next.last_run
-        && before.last_run.as_ref().is_none_or(|was| was.id != run.id)
+        && before.last_run.as_ref().is_none_or(|was| (was.id, &was.start_time) != (run.id, &run.start_time))
     {
         notices.push(ended(run, next));
     }

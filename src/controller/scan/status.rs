@@ -37,22 +37,33 @@ pub fn next(scan: &VolumeScan, observed: &Observed, invalid: Option<&Invalid>) -
 
 fn tell_runs(status: &mut VolumeScanStatus, scan: &VolumeScan, runs: &Runs) {
     status.active_run = runs.active.as_ref().map(active_run);
-    status.history = runs.finished.iter().filter_map(finished_run).collect();
-    status.last_run = status.history.first().cloned();
-    if let Some(run) = status.history.iter().find(|run| run.result == RunResult::Succeeded) {
-        status.last_successful_time = Some(run.completion_time.clone());
-    }
     if runs.wanted.is_some() {
         status.last_handled_trigger.clone_from(&scan.spec.trigger);
     }
     status.failed_nodes = runs.failed_nodes.nodes.iter().map(failed_node).collect();
     status.failed_nodes_omitted = omitted(runs.failed_nodes.total, status.failed_nodes.len());
+    if missing_run(status, runs).is_some() {
+        return;
+    }
+    status.history = runs.finished.iter().filter_map(finished_run).collect();
+    status.last_run = status.history.first().cloned();
+    if let Some(run) = status.history.iter().find(|run| run.result == RunResult::Succeeded) {
+        status.last_successful_time = Some(run.completion_time.clone());
+    }
     if runs.results_read {
         status.totals = runs.results.as_ref().map(totals);
         status.top_volumes = runs.results.iter().flat_map(|results| &results.top).map(top_volume).collect();
         let measured = runs.results.as_ref().map_or(0, |results| results.counts.measured + results.counts.partial);
         status.top_volumes_omitted = omitted(measured, status.top_volumes.len());
     }
+}
+
+/// The last run this status tells of, when the database holds nothing as new: it was restored to an earlier time, or is another. What the
+/// status says is then all that is left of that run, and stays until a newer one has ended.
+pub(super) fn missing_run<'a>(status: &'a VolumeScanStatus, runs: &Runs) -> Option<&'a FinishedRun> {
+    let told = status.last_run.as_ref()?;
+    let newest = runs.finished.iter().filter_map(|run| run.completed_at).map(time).max();
+    newest.is_none_or(|newest| newest < told.completion_time).then_some(told)
 }
 
 /// `None` when nothing is left out.

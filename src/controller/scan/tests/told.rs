@@ -1,0 +1,158 @@
+//! The next status by table and by law.
+
+use super::*;
+
+fn truth(status: &VolumeScanStatus, type_: &str) -> Option<(String, String)> {
+    status.conditions.iter().find(|c| c.type_ == type_).map(|c| (c.status.clone(), c.reason.clone()))
+}
+
+fn says(status: &VolumeScanStatus, type_: &str, truth_is: &str, reason: &str) {
+    assert_eq!(truth(status, type_), Some((truth_is.to_owned(), reason.to_owned())), "{type_}");
+}
+
+#[test]
+fn conditions_of_a_scan_through_its_life() {
+    let running = status::next(&scan(), &with_active(active(vec![job(1)])), None);
+    says(&running, "Ready", "False", "RunActive");
+    says(&running, "Reconciling", "True", "RunActive");
+    assert_eq!((truth(&running, "Stalled"), running.state), (None, Some(State::Running)));
+
+    let done = status::next(&scan(), &at_rest(ended(RunResult::Partial, "SomeNodesMissing")), None);
+    says(&done, "Ready", "True", "SomeNodesMissing");
+    says(&done, "Complete", "True", "SomeNodesMissing");
+    says(&done, "LastRunSucceeded", "False", "SomeNodesMissing");
+    assert_eq!((truth(&done, "Reconciling"), truth(&done, "Stalled"), done.state), (None, None, Some(State::Complete)));
+
+    let failed = status::next(&scan(), &at_rest(ended(RunResult::Failed, "NoDockerEngine")), None);
+    says(&failed, "Ready", "False", "NoDockerEngine");
+    says(&failed, "Stalled", "True", "NoDockerEngine");
+    says(&failed, "Failed", "True", "NoDockerEngine");
+    assert_eq!((failed.totals, failed.state), (None, Some(State::Failed)));
+}
+
+#[test]
+fn while_the_database_is_away_the_last_results_stay() {
+    let mut scan = scan();
+    let mut results = at_rest(ended(RunResult::Succeeded, "RunSucceeded"));
+    results.runs.as_mut().unwrap().results = Some(biggest_results());
+    scan.status = Some(status::next(&scan, &results, None));
+    let problem = DatabaseProblem { reason: "Unreachable", message: "connection refused".to_owned() };
+    let away = Observed { runs: None, database: healthy().with_problem(problem, results.now), ..results };
+    let next = status::next(&scan, &away, None);
+    let before = scan.status.unwrap();
+    assert_eq!(
+        (&next.totals, &next.top_volumes, &next.last_run),
+        (&before.totals, &before.top_volumes, &before.last_run)
+    );
+    says(&next, "DatabaseReady", "False", "Unreachable");
+    says(&next, "Ready", "False", "DatabaseNotReady");
+    says(&next, "Complete", "True", "RunSucceeded");
+}
+
+#[test]
+fn the_same_observation_gives_the_same_status() {
+    let mut scan = scan();
+    let observed = at_rest(ended(RunResult::Succeeded, "RunSucceeded"));
+    let first = status::next(&scan, &observed, None);
+    scan.status = Some(first.clone());
+    let later = Observed { now: Timestamp::from_second(9999).unwrap(), ..observed };
+    assert_eq!(status::next(&scan, &later, None), first, "at rest there is nothing to write");
+}
+
+#[test]
+fn a_partial_sum_is_shown_as_a_lower_bound() {
+    let mut observed = at_rest(ended(RunResult::Succeeded, "RunSucceeded"));
+    let mut results = biggest_results();
+    results.allocated_bytes = 2048;
+    observed.runs.as_mut().unwrap().results = Some(results);
+    let display = status::next(&scan(), &observed, None).display.unwrap();
+    assert_eq!(display.size.unwrap(), "≥2.00 KiB");
+}
+
+pub(super) fn biggest_results() -> Results {
+    let name: String = "ü".repeat(300);
+    let row = VolumeRow {
+        node: "n".repeat(253),
+        name,
+        allocated_bytes: i64::MAX,
+        apparent_bytes: Some(i64::MAX),
+        completeness: Completeness::Partial,
+        used_by_running: i64::MAX,
+        used_by_stopped: i64::MAX,
+        measured_at: at(1005),
+    };
+    let million = 1_000_000;
+    Results {
+        counts: VolumeCounts {
+            volumes: million,
+            measured: million / 2,
+            partial: million / 2,
+            failed: million,
+            unknown: million,
+            anonymous: million,
+            in_use: million,
+            unused: million,
+        },
+        allocated_bytes: i64::MAX,
+        apparent_bytes: i64::MAX,
+        files: i64::MAX,
+        stale_nodes: 10_000,
+        oldest_data_time: Some(at(1) + TimeDelta::days(1)),
+        top: vec![row; 10],
+    }
+}
+
+/// 10,000 nodes, 1 M volumes, the longest names and messages.
+#[test]
+fn the_biggest_status_fits_its_budget() {
+    let failed = FailedNode {
+        node: "n".repeat(253),
+        reason: "AgentCannotReachDatabase".to_owned(),
+        message: "\u{1}ü".repeat(2000),
+    };
+    let nodes = NodeCounts {
+        total: 10_000,
+        pending: 10_000,
+        running: 10_000,
+        succeeded: 10_000,
+        failed: 10_000,
+        skipped: 10_000,
+    };
+    let finished = vec![Run { reason: Some("R".repeat(64)), nodes, ..ended(RunResult::Partial, "") }; 5];
+    let mut observed = observed(Runs {
+        wanted: Some(7),
+        finished,
+        failed_nodes: FailedNodes { nodes: vec![failed; 10], total: 10_000 },
+        results: Some(biggest_results()),
+        results_read: true,
+        ..Runs::default()
+    });
+    let problem = DatabaseProblem { reason: "Unreachable", message: "\"".repeat(5000) };
+    observed.database = observed.database.with_problem(problem, observed.now);
+    edit_fleet(&mut observed, |fleet| fleet.forbidden = Some("\u{7}".repeat(5000)));
+    let mut scan = scan();
+    scan.spec.trigger = Some("\u{1}".repeat(128));
+    let status = status::next(&scan, &observed, None);
+    let size = serde_json::to_vec(&status).unwrap().len();
+    assert!(size <= status::MAX_BYTES, "{size} bytes");
+    assert!(!status.top_volumes.is_empty() && !status.failed_nodes.is_empty());
+    let shown = i64::try_from(status.top_volumes.len()).unwrap();
+    assert_eq!(status.top_volumes_omitted, Some(1_000_000 - shown));
+    let shown = i64::try_from(status.failed_nodes.len()).unwrap();
+    assert_eq!(status.failed_nodes_omitted, Some(10_000 - shown));
+}
+
+#[test]
+fn limits_have_the_documented_defaults() {
+    let spec: VolumeScanSpec = serde_json::from_value(serde_json::json!({})).unwrap();
+    assert_eq!(
+        spec.limits,
+        Limits {
+            max_parallel_nodes: 20,
+            parallel_volumes: 1,
+            volume_timeout_seconds: 600,
+            node_timeout_seconds: 3600,
+            run_timeout_seconds: 7200
+        }
+    );
+}
