@@ -13,6 +13,7 @@
 mod alerts;
 mod alone;
 mod audit;
+mod backup;
 mod command_line;
 mod concurrency;
 mod connection;

@@ -51,8 +51,16 @@ app.kubernetes.io/component=agent,app.kubernetes.io/instance={{ .Release.Name }}
 - {name: DB_PORT, value: "5432"}
 - {name: DB_SSLMODE, value: verify-full}
 {{- else }}
-- {name: DB_HOST, value: {{ required "database.external.host: where is your PostgreSQL?" $database.external.host | quote }}}
-- {name: DB_PORT, value: {{ $database.external.port | quote }}}
+{{- $direct := and (eq .login "owner") $database.external.direct.host }}
+- {name: DB_HOST, value: {{ required "database.external.host: where is your PostgreSQL?" (ternary $database.external.direct.host $database.external.host (not (empty $direct))) | quote }}}
+- {name: DB_PORT, value: {{ ternary $database.external.direct.port $database.external.port (not (empty $direct)) | quote }}}
+{{- if ne .login "owner" }}
+- {name: DB_POOLER, value: {{ $database.external.pooler }}}
+{{- end }}
+{{- if $database.external.clientCertificates }}
+- {name: DB_SSLCERT, value: /etc/volumeviz/database-{{ .login }}/tls.crt}
+- {name: DB_SSLKEY, value: /etc/volumeviz/database-{{ .login }}/tls.key}
+{{- end }}
 {{- with $database.external.sslMode }}
 - {name: DB_SSLMODE, value: {{ . | quote }}}
 {{- end }}
@@ -64,6 +72,13 @@ app.kubernetes.io/component=agent,app.kubernetes.io/instance={{ .Release.Name }}
 - name: DB_USER
   valueFrom: {secretKeyRef: {name: {{ include "volumeviz.loginSecret" . }}, key: username}}
 - {name: DB_PASSWORD_FILE, value: /etc/volumeviz/database-{{ .login }}/password}
+- {name: DB_MAX_OPEN_CONNS, value: {{ $database.pool.maxOpenConns | quote }}}
+- {name: DB_MAX_IDLE_CONNS, value: {{ $database.pool.maxIdleConns | quote }}}
+- {name: DB_CONN_MAX_LIFETIME, value: {{ $database.pool.connMaxLifetime | quote }}}
+- {name: DB_CONN_MAX_IDLE_TIME, value: {{ $database.pool.connMaxIdleTime | quote }}}
+- {name: DB_LOG_QUERIES, value: {{ $database.logQueries | quote }}}
+- {name: DB_SLOW_QUERY_THRESHOLD, value: {{ $database.slowQueryThreshold | quote }}}
+- {name: DB_ENABLE_METRICS, value: {{ $database.enableMetrics | quote }}}
 - {name: VOLUMEVIZ_LOG, value: {{ .root.Values.log.filter | quote }}}
 - {name: VOLUMEVIZ_LOG_FORMAT, value: {{ .root.Values.log.format | quote }}}
 {{- end -}}
@@ -79,7 +94,14 @@ app.kubernetes.io/component=agent,app.kubernetes.io/instance={{ .Release.Name }}
 - name: database-{{ .login }}
   secret:
     secretName: {{ include "volumeviz.loginSecret" . }}
-    items: [{key: password, path: password}]
+    # libpq refuses a key that everybody may read.
+    defaultMode: 0440
+    items:
+      - {key: password, path: password}
+      {{- if and (eq .root.Values.database.mode "external") .root.Values.database.external.clientCertificates }}
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+      {{- end }}
 {{- end -}}
 
 {{- define "volumeviz.caVolume" -}}
