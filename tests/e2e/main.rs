@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod database;
 #[path = "../kit/mod.rs"]
 mod kit;
 
