@@ -26,6 +26,7 @@ mod hostile;
 mod inventory;
 mod lists;
 mod migrations;
+mod operations;
 mod pooler;
 mod results;
 mod retention;
