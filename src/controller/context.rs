@@ -33,6 +33,7 @@ pub struct Context {
     health: watch::Receiver<DatabaseHealth>,
     fleet: watch::Receiver<Option<Arc<Fleet>>>,
     written: Mutex<HashMap<String, Instant>>,
+    audited: Mutex<HashMap<String, i64>>,
 }
 
 /// The parts of a [`Context`] that other tasks feed.
@@ -54,7 +55,17 @@ impl Context {
         feeds: Feeds,
     ) -> Self {
         let Feeds { health, fleet } = feeds;
-        Self { client, store, dispatcher, reporter, metrics, health, fleet, written: Mutex::default() }
+        Self {
+            client,
+            store,
+            dispatcher,
+            reporter,
+            metrics,
+            health,
+            fleet,
+            written: Mutex::default(),
+            audited: Mutex::default(),
+        }
     }
 
     /// The database as the health task last saw it.
@@ -87,9 +98,24 @@ impl Context {
         self.written().insert(uid, at);
     }
 
+    /// Whether this process has seen to it that this generation of the object with this uid is in the audit.
+    pub fn is_audited(&self, uid: &str, generation: i64) -> bool {
+        self.audited().get(uid) == Some(&generation)
+    }
+
+    /// Remembers that it is.
+    pub fn audited_now(&self, uid: String, generation: i64) {
+        self.audited().insert(uid, generation);
+    }
+
     /// Forgets objects that are gone.
     pub fn retain(&self, uids: &[String]) {
         self.written().retain(|uid, _| uids.contains(uid));
+        self.audited().retain(|uid, _| uids.contains(uid));
+    }
+
+    fn audited(&self) -> std::sync::MutexGuard<'_, HashMap<String, i64>> {
+        self.audited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn written(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {

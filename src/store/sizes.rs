@@ -11,7 +11,7 @@ const RAW_RANGE: Duration = Duration::days(7);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
-    /// `raw` for a range of up to 7 days that lies within what is kept raw, else `daily`.
+    /// `raw` for a range of up to 7 days of which every measurement is kept, else `daily`.
     #[default]
     Auto,
     /// Every measurement.
@@ -63,9 +63,7 @@ pub async fn history(
     limit: i64,
 ) -> sqlx::Result<History> {
     let resolution = match resolution {
-        Resolution::Auto if to - from <= RAW_RANGE && raw_since(conn).await?.is_some_and(|since| since <= from) => {
-            Resolution::Raw
-        }
+        Resolution::Auto if to - from <= RAW_RANGE && raw_reaches(conn, volume, from).await? => Resolution::Raw,
         Resolution::Auto => Resolution::Daily,
         asked => asked,
     };
@@ -89,12 +87,15 @@ const DAILY: &str = "SELECT last_at AS at, 'Complete' AS completeness, method, l
  WHERE volume_id = $1 AND day >= ($2 AT TIME ZONE 'UTC')::date AND day <= ($3 AT TIME ZONE 'UTC')::date AND last_at >= $2 AND last_at < $3
  ORDER BY day, method LIMIT $4";
 
-/// Since when every measurement is kept: the oldest partition's day.
-async fn raw_since(conn: &mut PgConnection) -> sqlx::Result<Option<DateTime<Utc>>> {
+/// Whether every measurement of a volume since `from` is kept: its partition is, or the volume is younger.
+async fn raw_reaches(conn: &mut PgConnection, volume: i64, from: DateTime<Utc>) -> sqlx::Result<bool> {
     sqlx::query_scalar(
-        "SELECT min(to_date(right(relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC'
+        "SELECT coalesce(min(to_date(right(relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC'
+             <= greatest($2, (SELECT first_seen_at FROM volumes WHERE id = $1)), false)
          FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'public.volume_sizes'::regclass",
     )
+    .bind(volume)
+    .bind(from)
     .fetch_one(conn)
     .await
 }

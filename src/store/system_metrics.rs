@@ -3,13 +3,25 @@
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 
+/// Below this size rows are counted: it takes milliseconds, and the statistics of a young table know nothing yet.
+const SMALL_BYTES: i64 = 16 << 20;
+
+macro_rules! counts {
+    ($($table:literal)*) => { [$(($table, concat!("SELECT count(*) FROM ", $table))),*] };
+}
+
+const COUNTS: [(&str, &str); 17] = counts!(
+    "installation" "nodes" "volumes" "volume_latest" "volume_rankings" "containers" "container_volumes" "scan_runs" "scan_jobs" "scan_results"
+    "volume_sizes" "volume_sizes_daily" "alerts" "alert_notifications" "system_metrics" "audit_events" "migrations"
+);
+
 /// One of our tables, its partitions summed up.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct TableFigures {
     /// Its name.
     pub name: String,
-    /// Rows, as estimated by the server's statistics.
-    pub estimated_rows: i64,
+    /// Rows: counted in a small table, else as estimated by the server's statistics.
+    pub rows: i64,
     /// With its indexes, in bytes.
     pub total_bytes: i64,
     /// Its indexes, in bytes.
@@ -44,12 +56,18 @@ pub struct Sample {
 
 /// Our tables by name.
 pub async fn tables(conn: &mut PgConnection) -> sqlx::Result<Vec<TableFigures>> {
-    sqlx::query_as(
-        "SELECT name, estimated_rows, total_bytes, index_bytes, partitions, replace(pg_size_pretty(total_bytes), ' ', '') AS total_size
+    let mut tables: Vec<TableFigures> = sqlx::query_as(
+        "SELECT name, estimated_rows AS rows, total_bytes, index_bytes, partitions, replace(pg_size_pretty(total_bytes), ' ', '') AS total_size
          FROM table_figures ORDER BY name",
     )
-    .fetch_all(conn)
-    .await
+    .fetch_all(&mut *conn)
+    .await?;
+    for table in tables.iter_mut().filter(|table| table.total_bytes < SMALL_BYTES) {
+        if let Some((_, count)) = COUNTS.iter().find(|(name, _)| *name == table.name) {
+            table.rows = sqlx::query_scalar(*count).fetch_one(&mut *conn).await?;
+        }
+    }
+    Ok(tables)
 }
 
 /// The database as a whole.

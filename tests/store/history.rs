@@ -180,6 +180,7 @@ async fn series(database: &Database, days: i32) -> (i64, DateTime<Utc>) {
              EXECUTE format('CREATE TABLE volume_sizes_%s PARTITION OF volume_sizes FOR VALUES FROM (%L) TO (%L)', to_char(day, 'YYYYMMDD'),
                  day || ' 00:00:00+00', day + 1 || ' 00:00:00+00'); END LOOP; END $$",
         "DELETE FROM volume_sizes; DELETE FROM volume_sizes_daily",
+        "UPDATE volumes SET first_seen_at = clock_timestamp() - interval '50 days'",
     ] {
         database::execute(&mut conn, sql.to_owned()).await;
     }

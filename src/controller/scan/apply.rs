@@ -80,22 +80,23 @@ pub async fn apply(context: &Context, scan: &VolumeScan, observed: &Observed, pl
     Ok(applied)
 }
 
-/// Writes down a spec that was not reconciled before. The status says which was, and it is written later: a spec may come here twice.
+/// Writes down a spec that this process has not met before; the database knows whether another has.
 async fn audit_spec(context: &Context, scan: &VolumeScan) -> Result<(), Error> {
-    let generation = scan.metadata.generation;
-    if scan.status.as_ref().and_then(|status| status.observed_generation) == generation {
+    let (name, uid, generation) =
+        (scan.name_any(), scan.uid().unwrap_or_default(), scan.metadata.generation.unwrap_or_default());
+    if context.is_audited(&uid, generation) {
         return Ok(());
     }
-    let (name, uid) = (scan.name_any(), scan.uid().unwrap_or_default());
     let spec = serde_json::json!(scan.spec);
     context
         .store
         .run("audit a spec", WRITE_DEADLINE, async |conn| {
-            store::audit::spec_seen(conn, &name, &uid, generation.unwrap_or_default(), spec).await
+            store::audit::spec_seen(conn, &name, &uid, generation, spec).await
         })
         .await
-        .map(|_| ())
-        .map_err(Error::Audit)
+        .map_err(Error::Audit)?;
+    context.audited_now(uid, generation);
+    Ok(())
 }
 
 async fn make_run(context: &Context, scan: &VolumeScan, Start { key, nodes }: Start) -> Result<(), Error> {
