@@ -9,7 +9,7 @@ export IMAGES := $(CURDIR)/target/cluster
 PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint deny test test-unit test-store test-api test-e2e test-faults demo demo-down crds schema
+.PHONY: help setup build image lint deny test test-unit test-store test-api test-e2e test-faults test-faults-fast demo demo-down crds schema
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,12 +67,17 @@ test-e2e: image ## The product, on three real nodes
 	@cargo test --locked --no-run --test e2e
 	@tests/with-cluster cargo test --locked --test e2e -- --test-threads=1 --nocapture
 
-test-faults: image ## The product while things break
+test-faults: image ## The product while things break, all of it
 	$(call say,Fault tests)
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture
 
-test: lint test-unit test-store test-api test-e2e test-faults ## Set up, and run every test
+test-faults-fast: image ## The same without the faults whose ends take minutes
+	$(call say,Fault tests: fast tier)
+	@cargo test --locked --no-run --test faults
+	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
+
+test: lint test-unit test-store test-api test-e2e test-faults-fast ## Set up, and run every test but the slow faults
 
 demo: image ## A local cluster with real volumes, and a scan of them
 	@tests/cluster/demo
