@@ -36,7 +36,9 @@ CREATE TABLE nodes (
     engine_version text,
     data_root text,
     agent_version text,
-    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Since when it is not in the cluster, as the controller sees it.
+    absent_since timestamptz
 );
 
 CREATE TABLE volumes (

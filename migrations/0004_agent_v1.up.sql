@@ -61,7 +61,8 @@ BEGIN
     RETURNING * INTO job;
     INSERT INTO nodes (name, uid, agent_version) VALUES (job.node, job.node_uid, body ->> 'agent_version')
     ON CONFLICT (name) DO UPDATE SET
-        uid = excluded.uid, agent_version = excluded.agent_version, last_seen_at = clock_timestamp(), deleted_at = NULL;
+        uid = excluded.uid, agent_version = excluded.agent_version, last_seen_at = clock_timestamp(),
+        absent_since = NULL, deleted_at = NULL;
     RETURN jsonb_build_object(
         'outcome', 'claimed',
         'job', job.id,

@@ -82,8 +82,7 @@ BEGIN
 END
 $$;
 
--- Nodes that were not seen for `days` while others were have left the cluster; their volumes are gone with them. An installation that merely
--- scans nothing for a while loses none.
+-- Nodes that have not been in the cluster for `days` are given up, with their volumes.
 CREATE FUNCTION maintain.retire_nodes(days integer) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -91,7 +90,7 @@ DECLARE
 BEGIN
     WITH retired AS (
         UPDATE nodes SET deleted_at = clock_timestamp()
-        WHERE deleted_at IS NULL AND last_seen_at < (SELECT max(last_seen_at) FROM nodes WHERE deleted_at IS NULL) - make_interval(days => days)
+        WHERE deleted_at IS NULL AND absent_since < clock_timestamp() - make_interval(days => days)
         RETURNING name
     )
     SELECT coalesce(array_agg(name ORDER BY name), '{}') INTO gone FROM retired;

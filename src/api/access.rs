@@ -13,6 +13,7 @@ use k8s_openapi::api::authorization::v1::{NonResourceAttributes, SubjectAccessRe
 use kube::api::PostParams;
 use kube::{Api, Client};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::problem::Problem;
@@ -24,6 +25,8 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 /// Decisions remembered; a flood of tokens must not fill the memory.
 const MOST_REMEMBERED: usize = 1024;
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reviews asked for at a time: made-up tokens must not become a flood at the API server.
+const REVIEWS_AT_A_TIME: usize = 16;
 
 type Fingerprint = [u8; 32];
 type Decision = Result<(), Problem>;
@@ -31,13 +34,14 @@ type Decision = Result<(), Problem>;
 /// Asks Kubernetes, and remembers for a moment.
 pub struct Access {
     client: Client,
+    turns: Semaphore,
     decisions: Mutex<HashMap<Fingerprint, (Instant, Decision)>>,
 }
 
 impl Access {
     /// Asks through this client, which may create TokenReviews and SubjectAccessReviews.
     pub fn new(client: Client) -> Self {
-        Self { client, decisions: Mutex::default() }
+        Self { client, turns: Semaphore::new(REVIEWS_AT_A_TIME), decisions: Mutex::default() }
     }
 
     /// Whether whoever sent these headers may get this path.
@@ -49,7 +53,11 @@ impl Access {
         }
         let late = |_| unavailable(format!("Kubernetes did not judge the token within {REVIEW_TIMEOUT:?}"));
         // That Kubernetes is away is no decision, and not remembered.
-        let decision = timeout(REVIEW_TIMEOUT, self.decide(token, path)).await.map_err(late)??;
+        let reviewing = async {
+            let _turn = self.turns.acquire().await;
+            self.decide(token, path).await
+        };
+        let decision = timeout(REVIEW_TIMEOUT, reviewing).await.map_err(late)??;
         self.remember(fingerprint, decision.clone());
         decision
     }

@@ -97,13 +97,15 @@ struct Table {
 /// Whether the database can be used now.
 #[utoipa::path(get, path = "/api/v1/database/health", tag = "database",
     responses((status = 200, body = Health), (status = 503, body = Health), (status = "default", body = Problem)), security(("bearer" = [])))]
-pub(super) async fn health(State(api): State<Api>) -> (StatusCode, Json<Health>) {
+pub(super) async fn health(State(api): State<Api>) -> Result<(StatusCode, Json<Health>), Problem> {
     let started = Instant::now();
     let answered =
         api.read("ask the database", async |conn| sqlx::query("SELECT 1").execute(conn).await.map(|_| ())).await;
     let latency_ms = answered.is_ok().then(|| started.elapsed().as_secs_f64() * 1000.0);
     let problem = match answered {
         Ok(()) => (api.problem)(),
+        // That this replica is busy says nothing of the database.
+        Err(problem) if problem.is_too_many() => return Err(problem),
         Err(problem) => Some((problem.reason(), problem.into_detail())),
     };
     let figures = api.store.pool_figures();
@@ -113,7 +115,7 @@ pub(super) async fn health(State(api): State<Api>) -> (StatusCode, Json<Health>)
         Some(_) => ("unhealthy", StatusCode::SERVICE_UNAVAILABLE),
     };
     let (reason, message) = problem.unzip();
-    (code, Json(Health { status, latency_ms, connections, reason, message }))
+    Ok((code, Json(Health { status, latency_ms, connections, reason, message })))
 }
 
 /// Which migrations are applied.

@@ -109,8 +109,15 @@ impl Api {
         operation: &'static str,
         act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
+        // Kept by the query, not by the request, whose client may have gone.
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            let detail = format!("{AT_A_TIME} requests are being answered; try again");
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", detail));
+        };
         let store = self.store.clone();
         let reading = move || {
+            let _turn = turn;
             Handle::current().block_on(store.transaction(operation, DEADLINE, async |conn| {
                 sqlx::raw_sql("SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '5s'")
                     .execute(&mut *conn)
@@ -146,16 +153,12 @@ fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .split_for_parts()
 }
 
-/// Lets in whom Kubernetes lets in, a few at a time.
+/// Lets in whom Kubernetes lets in.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     if let Err(problem) = api.access.check(request.headers(), request.uri().path()).await {
         return problem.into_response();
     }
-    if let Ok(Ok(_turn)) = tokio::time::timeout(PATIENCE, api.turns.acquire()).await {
-        return next.run(request).await;
-    }
-    let detail = format!("{AT_A_TIME} requests are being answered; try again");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", detail).into_response()
+    next.run(request).await
 }
 
 /// Cuts a list that was read with one row more than its page has.

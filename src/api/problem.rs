@@ -32,6 +32,10 @@ impl Problem {
         self.reason
     }
 
+    pub(super) fn is_too_many(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
     pub(super) fn into_detail(self) -> String {
         self.detail
     }

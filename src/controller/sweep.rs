@@ -1,4 +1,4 @@
-//! Cancels the runs of VolumeScans that are gone: there are no finalizers, so a deleted scan tells nobody.
+//! What nobody tells: runs of VolumeScans that are gone are cancelled (there are no finalizers), and nodes that left are noted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,8 @@ enum Error {
     List(#[source] kube::Error),
     #[error("unable to list volumescans within {DEADLINE:?}")]
     ListTimeout,
+    #[error("unable to note which nodes are in the cluster: {0}")]
+    NoteNodes(#[source] store::Error),
     #[error("unable to cancel the runs of deleted volumescans: {0}")]
     Cancel(#[source] store::Error),
 }
@@ -30,12 +32,14 @@ enum Error {
 /// Sweeps for ever.
 pub async fn run(context: Arc<Context>) -> std::convert::Infallible {
     let mut last_problem = None;
+    let mut noted = Vec::new();
     loop {
         tokio::time::sleep(PERIOD).await;
         if context.health().problem.is_some() {
             continue;
         }
-        let problem = sweep(&context).await.err().map(|error| error.to_string());
+        let swept = async { note_nodes(&context, &mut noted).await.and(sweep(&context).await) };
+        let problem = swept.await.err().map(|error| error.to_string());
         if problem != last_problem
             && let Some(problem) = &problem
         {
@@ -43,6 +47,25 @@ pub async fn run(context: Arc<Context>) -> std::convert::Infallible {
         }
         last_problem = problem;
     }
+}
+
+/// Tells the database which nodes are in the cluster, when that has changed.
+async fn note_nodes(context: &Context, noted: &mut Vec<String>) -> Result<(), Error> {
+    let present: Vec<String> = context.fleet().nodes.keys().cloned().collect();
+    // No node at all: they are not listed yet.
+    if present.is_empty() || present == *noted {
+        return Ok(());
+    }
+    let changed = context
+        .store
+        .run("note nodes", DEADLINE, async |conn| store::nodes::note_present(conn, &present).await)
+        .await
+        .map_err(Error::NoteNodes)?;
+    if changed > 0 {
+        tracing::info!(nodes = changed, "nodes came to the cluster or left it");
+    }
+    *noted = present;
+    Ok(())
 }
 
 /// Asks the API server only while a run is active, and then for a fresh list: a cache that is behind must not cancel a new scan's run.

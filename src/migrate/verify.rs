@@ -44,6 +44,8 @@ WITH relation AS (
 ), granted AS (
     SELECT format('%s on %s', privilege.privilege_type, relation.relname) AS what, privilege.grantee
     FROM relation CROSS JOIN LATERAL aclexplode(relation.relacl) AS privilege
+    UNION ALL SELECT format('%s on %s.%s', privilege.privilege_type, relation.relname, attname), privilege.grantee
+    FROM relation JOIN pg_attribute ON attrelid = relation.oid CROSS JOIN LATERAL aclexplode(attacl) AS privilege
     UNION ALL SELECT format('EXECUTE on %s', routine.name), privilege.grantee
     FROM routine CROSS JOIN LATERAL aclexplode(coalesce(routine.proacl, acldefault('f', 10))) AS privilege
     UNION ALL SELECT format('%s on schema %s', privilege.privilege_type, nspname), privilege.grantee

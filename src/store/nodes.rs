@@ -23,7 +23,9 @@ pub struct Node {
     pub agent_version: Option<String>,
     /// When its agent was heard last.
     pub last_seen_at: DateTime<Utc>,
-    /// When it was given up because others were seen for long and it was not.
+    /// Since when it is not in the cluster.
+    pub absent_since: Option<DateTime<Utc>>,
+    /// When it was given up, having been absent for long.
     pub deleted_at: Option<DateTime<Utc>>,
     /// Volumes there now.
     pub volumes: i64,
@@ -31,11 +33,23 @@ pub struct Node {
     pub allocated_bytes: i64,
 }
 
+/// Notes which nodes are in the cluster now; returns how many came or went.
+pub async fn note_present(conn: &mut PgConnection, present: &[String]) -> sqlx::Result<u64> {
+    let changed = sqlx::query(
+        "UPDATE nodes SET absent_since = CASE WHEN absent_since IS NULL THEN clock_timestamp() END
+         WHERE (absent_since IS NULL) <> EXISTS (SELECT FROM unnest($1::text[]) AS present (name) WHERE present.name = nodes.name)",
+    )
+    .bind(present)
+    .execute(conn)
+    .await?;
+    Ok(changed.rows_affected())
+}
+
 /// Nodes after the one with this name, by name.
 pub async fn list(conn: &mut PgConnection, after: &str, limit: i64) -> sqlx::Result<Vec<Node>> {
     sqlx::query_as(
         "SELECT node.name, node.uid, node.has_engine, node.engine_id, node.engine_version, node.data_root, node.agent_version,
-             node.last_seen_at, node.deleted_at, volume.volumes, volume.allocated_bytes
+             node.last_seen_at, node.absent_since, node.deleted_at, volume.volumes, volume.allocated_bytes
          FROM (SELECT * FROM nodes WHERE name > $1 ORDER BY name LIMIT $2) AS node
          CROSS JOIN LATERAL (
              SELECT count(*) AS volumes, least(coalesce(sum(ranking.allocated_bytes), 0), 9223372036854775807)::bigint AS allocated_bytes

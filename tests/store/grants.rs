@@ -123,6 +123,7 @@ async fn the_controller_changes_runs_jobs_and_alerts_and_adds_to_the_audit() {
         "DELETE FROM scan_runs",
         "DELETE FROM alerts",
         "UPDATE installation SET cluster_uid = 'mine'",
+        "UPDATE nodes SET name = 'mine'",
         "UPDATE audit_events SET action = 'mine'",
         "DELETE FROM audit_events",
         "TRUNCATE audit_events",

@@ -127,25 +127,33 @@ async fn what_has_been_gone_for_long_is_deleted() {
 }
 
 #[tokio::test]
-async fn nodes_are_retired_when_others_are_seen_and_they_are_not() {
+async fn nodes_that_left_are_given_up_after_their_time() {
     let database = Database::new().await;
-    let nodes = "INSERT INTO nodes (name, uid, last_seen_at) VALUES ('left', 'u', now() - interval '40 days'), ('here', 'u', now() - interval '5 days');
-         INSERT INTO volumes (volume_id, node, name) VALUES ('left/a', 'left', 'a'), ('here/a', 'here', 'a')";
+    let nodes = "INSERT INTO nodes (name, uid) VALUES ('left', 'u'), ('here', 'u'), ('back', 'u');
+         INSERT INTO volumes (volume_id, node, name) VALUES ('left/a', 'left', 'a'), ('here/a', 'here', 'a'), ('back/a', 'back', 'a')";
     database::execute(&mut **database.superuser().await, nodes.to_owned()).await;
+    let mut controller = database.controller().await;
+    let mut present = async |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        store::nodes::note_present(&mut controller, &names).await.unwrap()
+    };
+    assert_eq!(present(&["here", "new"]).await, 2, "two are absent");
+    assert_eq!(present(&["here", "new"]).await, 0, "which is nothing new");
+    let age = "UPDATE nodes SET absent_since = absent_since - interval '31 days' WHERE absent_since IS NOT NULL";
+    database::execute(&mut **database.superuser().await, age.to_owned()).await;
+    assert_eq!(present(&["here", "back"]).await, 1, "one came back");
     maintain::round(&maintain_args(&database)).await.unwrap();
     let gone: Vec<String> = sqlx::query_scalar("SELECT volume_id FROM volumes WHERE deleted_at IS NOT NULL")
         .fetch_all(&mut **database.superuser().await)
         .await
         .unwrap();
     assert_eq!(gone, ["left/a"]);
-    // Nothing is scanned for months: nobody is gone for that.
-    database::execute(
-        &mut **database.superuser().await,
-        "UPDATE nodes SET last_seen_at = now() - interval '200 days' WHERE name = 'here'".to_owned(),
-    )
-    .await;
-    maintain::round(&maintain_args(&database)).await.unwrap();
-    assert_eq!(database.number("SELECT count(*) FROM volumes WHERE deleted_at IS NULL").await, 1);
+    assert_eq!(
+        database
+            .number("SELECT count(*) FROM audit_events WHERE action = 'NodeRetired' AND subject = 'node/left'")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
