@@ -78,3 +78,47 @@ async fn a_missing_group_is_named_with_the_sql_that_makes_it() {
     let error = migrate::connect(&database::args(database::AGENT, &database.name, &[])).await.unwrap_err().to_string();
     assert!(error.contains("GRANT volumeviz_owner TO vv_agent"), "{error}");
 }
+
+#[tokio::test]
+async fn a_failed_migration_leaves_no_lock_and_no_half_state() {
+    let database = Database::bare().await;
+    let args = database::args(database::OWNER, &database.name, &[]);
+    // In the way of the second half of the first migration.
+    database::execute(&mut database.owner().await, "CREATE TABLE audit_events (id bigint)".to_owned()).await;
+    let before = dump(&database.name);
+    let mut owner = migrate::connect(&args).await.unwrap();
+    let error = migrate::up(&mut owner).await.unwrap_err().to_string();
+    assert!(error.contains("audit_events") && error.contains("already exists"), "{error}");
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(database.number(locks).await, 0, "the connection is open, and holds no lock");
+    assert_eq!(database.number("SELECT count(*) FROM migrations").await, 0);
+    database::execute(&mut database.owner().await, "DROP TABLE migrations".to_owned()).await;
+    assert!(dump(&database.name) == before, "something of the first half is left");
+    database::execute(&mut database.owner().await, "DROP TABLE audit_events".to_owned()).await;
+    assert_eq!(i64::try_from(migrate::up(&mut owner).await.unwrap()).unwrap(), migrate::REQUIRED_VERSION);
+}
+
+/// The columns that every table of the product has.
+#[tokio::test]
+async fn every_table_has_its_base_columns() {
+    let database = Database::new().await;
+    for table in [
+        "volumes",
+        "volume_sizes",
+        "containers",
+        "container_volumes",
+        "scan_jobs",
+        "scan_results",
+        "system_metrics",
+        "alerts",
+    ] {
+        let columns: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = ('public.' || $1)::regclass AND attname IN ('id', 'created_at', 'updated_at', 'deleted_at')",
+        )
+        .bind(table)
+        .fetch_one(&mut **database.superuser().await)
+        .await
+        .unwrap();
+        assert_eq!(columns, 4, "{table}");
+    }
+}
