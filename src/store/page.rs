@@ -100,6 +100,18 @@ struct Encoded {
     id: i64,
 }
 
+impl Page {
+    /// The first page.
+    pub const fn first(limit: i64) -> Self {
+        Self::After { limit, cursor: None, count: false }
+    }
+
+    /// The page after `cursor`.
+    pub const fn after(limit: i64, cursor: Cursor) -> Self {
+        Self::After { limit, cursor: Some(cursor), count: false }
+    }
+}
+
 impl VolumeList {
     /// Reads a cursor that [`Self::encode`] made for this very list.
     pub fn decode(&self, cursor: &str) -> Result<Cursor, InvalidCursor> {

@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgConnection};
 
 use super::filter::Sql;
 use super::labels::Labels;
-use super::page::{Cursor, Key, Page, VolumeList, VolumeSort};
+use super::page::{Key, Page, VolumeList, VolumeSort};
 
 /// A volume, as of its last inventory and measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow, utoipa::ToSchema)]
@@ -246,16 +246,4 @@ pub async fn delete(conn: &mut PgConnection, id: i64) -> sqlx::Result<()> {
     .fetch_one(conn)
     .await
     .map(|_: i64| ())
-}
-
-impl Page {
-    /// The first page.
-    pub const fn first(limit: i64) -> Self {
-        Self::After { limit, cursor: None, count: false }
-    }
-
-    /// The page after `cursor`.
-    pub const fn after(limit: i64, cursor: Cursor) -> Self {
-        Self::After { limit, cursor: Some(cursor), count: false }
-    }
 }
