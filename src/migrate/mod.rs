@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use sqlx::migrate::Migrator;
-use sqlx::{Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::Instant;
 
 use crate::config::database::DatabaseArgs;
@@ -211,7 +211,8 @@ fn report(migrations: usize, what: &str) {
 
 /// A connection that acts as the group that owns the schema, so that every login that is a member owns the same objects.
 pub async fn connect(database: &DatabaseArgs) -> Result<PgConnection, Error> {
-    let options = database.connect_options()?;
+    // A migration takes as long as it takes, and its whole text in the log helps nobody.
+    let options = database.connect_options()?.log_slow_statements(log::LevelFilter::Off, Duration::ZERO);
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
     let mut conn = connecting.await.map_err(|_| Error::ConnectTimeout)?.map_err(Error::Connect)?;
     // Notices tell what is there already: nothing to bother an admin with.
