@@ -37,8 +37,8 @@ use crate::store::Store;
 const MAX_LIMIT: i64 = 500;
 /// Rows on a page unless asked otherwise.
 const DEFAULT_LIMIT: i64 = 100;
-/// Requests answered at a time; each takes a connection, and reconcilers need some as well.
-const AT_A_TIME: usize = 8;
+/// Requests answered at a time, at most; and never more than half of the pool's connections, which reconcilers need as well.
+const AT_A_TIME: u32 = 8;
 /// How long a request may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longer than the server's own limit below, which leaves the connection usable.
@@ -80,7 +80,8 @@ struct Document;
 impl Api {
     /// Serves what `store` holds to whom `access` lets in.
     pub fn new(store: Store, access: Access, problem: DatabaseProblem) -> Self {
-        Self { store, access: Arc::new(access), problem, turns: Arc::new(Semaphore::new(AT_A_TIME)) }
+        let at_a_time = (store.most_connections() / 2).clamp(1, AT_A_TIME) as usize;
+        Self { store, access: Arc::new(access), problem, turns: Arc::new(Semaphore::new(at_a_time)) }
     }
 
     /// Every path below `/api/v1`.
@@ -112,10 +113,11 @@ impl Api {
         // Kept by the query, not by the request, whose client may have gone.
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            let detail = format!("{AT_A_TIME} requests are being answered; try again");
+            let detail = "as many requests as this replica takes are being answered; try again";
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", detail));
         };
         let store = self.store.clone();
+        // On a thread of its own, since the future of an async closure cannot be said to be Send.
         let reading = move || {
             let _turn = turn;
             Handle::current().block_on(store.transaction(operation, DEADLINE, async |conn| {

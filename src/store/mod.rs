@@ -208,6 +208,11 @@ impl Store {
         error
     }
 
+    /// How many connections the pool may have.
+    pub fn most_connections(&self) -> u32 {
+        self.pool.options().get_max_connections()
+    }
+
     /// The pool as it is now.
     pub fn pool_figures(&self) -> PoolFigures {
         PoolFigures::of(&self.pool)
