@@ -65,6 +65,11 @@ impl Sql {
 }
 
 impl VolumeFilter {
+    /// Whether it looks at sizes.
+    pub(super) const fn is_ranked(&self) -> bool {
+        self.min_bytes.is_some() || self.max_bytes.is_some()
+    }
+
     /// Adds the conditions on `volume` and `ranking`, each beginning with AND.
     pub(super) fn restrict(&self, sql: &mut Sql) {
         if let Some(name) = &self.name {

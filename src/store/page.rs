@@ -136,6 +136,11 @@ impl VolumeList {
         URL_SAFE_NO_PAD.encode(&Sha256::digest(list)[..9])
     }
 
+    /// Whether sizes or growth are looked at.
+    pub(super) const fn is_ranked(&self) -> bool {
+        self.filter.is_ranked() || matches!(self.sort, VolumeSort::Size | VolumeSort::Growth)
+    }
+
     /// The key of a row, and the id that ends it.
     pub(super) const fn key_columns(&self) -> &'static str {
         match (self.sort, self.direction) {

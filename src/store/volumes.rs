@@ -149,11 +149,8 @@ pub async fn list(conn: &mut PgConnection, list: &VolumeList, page: &Page) -> sq
     };
     let total = if count { Some(total(conn, list).await?) } else { None };
     // The page first, by the narrow tables alone; what is told of its volumes is joined to those few.
-    let mut sql = Sql::new(
-        "WITH page AS MATERIALIZED (
-             SELECT volume.id FROM volumes AS volume JOIN volume_rankings AS ranking ON ranking.volume_id = volume.id
-             WHERE volume.deleted_at IS NULL",
-    );
+    let mut sql = Sql::new("WITH page AS MATERIALIZED (SELECT volume.id");
+    from(&mut sql, list.is_ranked());
     list.filter.restrict(&mut sql);
     if let Page::After { cursor: Some(cursor), .. } = page {
         list.seek(&mut sql, cursor);
@@ -171,11 +168,18 @@ pub async fn list(conn: &mut PgConnection, list: &VolumeList, page: &Page) -> sq
     Ok(Volumes { rows, total, next })
 }
 
+/// The tables that a list is found by; the order of sizes only where it is asked for.
+fn from(sql: &mut Sql, ranked: bool) {
+    sql.push(" FROM volumes AS volume");
+    if ranked {
+        sql.push(" JOIN volume_rankings AS ranking ON ranking.volume_id = volume.id");
+    }
+    sql.push(" WHERE volume.deleted_at IS NULL");
+}
+
 async fn total(conn: &mut PgConnection, list: &VolumeList) -> sqlx::Result<i64> {
-    let mut sql = Sql::new(
-        "SELECT count(*) FROM volumes AS volume JOIN volume_rankings AS ranking ON ranking.volume_id = volume.id
-         WHERE volume.deleted_at IS NULL",
-    );
+    let mut sql = Sql::new("SELECT count(*)");
+    from(&mut sql, list.filter.is_ranked());
     list.filter.restrict(&mut sql);
     sql.query_as().fetch_one(conn).await.map(|(total,)| total)
 }
