@@ -6,6 +6,17 @@ use sqlx::{FromRow, PgConnection};
 
 use super::labels::Labels;
 
+/// A query of how many running and how many stopped containers hold the volume of the row `volume`.
+macro_rules! holders {
+    () => {
+        "SELECT count(DISTINCT containers.id) FILTER (WHERE containers.state IN ('running', 'paused', 'restarting')) AS running,
+             count(DISTINCT containers.id) FILTER (WHERE containers.state NOT IN ('running', 'paused', 'restarting')) AS stopped
+         FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
+         WHERE container_volumes.volume_id = volume.id AND containers.deleted_at IS NULL"
+    };
+}
+pub(super) use holders;
+
 /// A container that mounts a volume, or did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow, utoipa::ToSchema)]
 pub struct Attachment {

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection, Row};
 
+use super::containers::holders;
 use crate::domain::measurement::{Completeness, VolumeCounts};
 
 /// How many volumes a status lists.
@@ -105,7 +106,7 @@ pub async fn of_run(conn: &mut PgConnection, run: i64, after: i64, limit: i64) -
 
 /// For each given node its last completed job of this scan; beside it whether a later run has ended since.
 macro_rules! with_latest_jobs {
-    ($query:literal) => {
+    ($($query:tt)*) => {
         concat!(
             "WITH latest AS (
                  SELECT job.id, job.run_id < (
@@ -117,7 +118,7 @@ macro_rules! with_latest_jobs {
                      ORDER BY scan_jobs.run_id DESC LIMIT 1
                  ) AS job
              ) ",
-            $query
+            $($query)*
         )
     };
 }
@@ -194,12 +195,9 @@ async fn biggest(
              used.running, used.stopped
          FROM biggest
          JOIN volumes AS volume ON volume.id = biggest.volume_id
-         CROSS JOIN LATERAL (
-             SELECT count(DISTINCT containers.id) FILTER (WHERE containers.state IN ('running', 'paused', 'restarting')) AS running,
-                 count(DISTINCT containers.id) FILTER (WHERE containers.state NOT IN ('running', 'paused', 'restarting')) AS stopped
-             FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
-             WHERE container_volumes.volume_id = volume.id AND containers.deleted_at IS NULL
-         ) AS used
+         CROSS JOIN LATERAL (",
+        holders!(),
+        ") AS used
          ORDER BY biggest.allocated_bytes DESC, biggest.id"
     ))
     .bind(scan_uid)

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 
+use super::containers::holders;
 use super::filter::Sql;
 use super::labels::Labels;
 use super::page::{Key, Page, VolumeList, VolumeSort};
@@ -120,12 +121,9 @@ macro_rules! select_volumes {
              FROM volumes AS volume
              JOIN volume_rankings AS ranking ON ranking.volume_id = volume.id
              LEFT JOIN volume_latest AS latest ON latest.volume_id = volume.id
-             CROSS JOIN LATERAL (
-                 SELECT count(DISTINCT containers.id) FILTER (WHERE containers.state IN ('running', 'paused', 'restarting')) AS running,
-                     count(DISTINCT containers.id) FILTER (WHERE containers.state NOT IN ('running', 'paused', 'restarting')) AS stopped
-                 FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
-                 WHERE container_volumes.volume_id = volume.id AND containers.deleted_at IS NULL
-             ) AS used "
+             CROSS JOIN LATERAL (",
+            holders!(),
+            ") AS used "
         )
     };
 }
