@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use crate::config::database::{DatabaseArgs, Role};
 use crate::domain::text;
+use crate::output;
 use crate::store::{self, Store, audit::Event};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -35,22 +36,31 @@ enum Output {
     Json,
 }
 
+/// The trail could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database refused or cannot be used.
+    #[error(transparent)]
+    Read(#[from] store::Error),
+    /// Nobody takes the list.
+    #[error(transparent)]
+    Print(#[from] output::Error),
+}
+
 /// Prints the newest events.
-pub async fn run(args: Args) -> Result<(), store::Error> {
+pub async fn run(args: Args) -> Result<(), Error> {
     let store = Store::connect_lazy(&args.database, Role::Controller)?;
     let events = store
         .run("list audit events", DEADLINE, async |conn| {
             store::audit::list(conn, args.subject.as_deref(), i64::MAX, args.limit).await
         })
         .await?;
-    if let Output::Table = args.output {
-        println!("{:<20}  {:<18}  {:<18}  {:<28}  DETAIL", "TIME", "ACTOR", "ACTION", "SUBJECT");
-    }
-    for event in &events {
-        match args.output {
-            Output::Table => println!("{}", row(event)),
-            Output::Json => println!("{}", serde_json::json!(event)),
+    match args.output {
+        Output::Table => {
+            let head = format!("{:<20}  {:<18}  {:<18}  {:<28}  DETAIL", "TIME", "ACTOR", "ACTION", "SUBJECT");
+            output::print(std::iter::once(head).chain(events.iter().map(row)))?;
         }
+        Output::Json => output::print(events.iter().map(|event| serde_json::json!(event)))?,
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! The command line: one subcommand a role.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{self, LogArgs};
-use crate::{agent, audit, controller, crd, maintain, migrate, scan};
+use crate::{agent, audit, controller, crd, maintain, migrate, output, scan};
 
 /// Sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -82,7 +81,7 @@ fn fail(error: Failure) -> ExitCode {
 fn print_crds(dir: Option<&Path>) -> Result<(), Failure> {
     for manifest in crd::manifests()? {
         match dir {
-            None => write!(std::io::stdout(), "---\n{}", manifest.yaml)?,
+            None => output::print(std::iter::once("---").chain(manifest.yaml.lines()))?,
             Some(dir) => {
                 let file = dir.join(&manifest.file_name);
                 std::fs::write(&file, manifest.yaml)

@@ -16,6 +16,7 @@ pub mod domain;
 pub mod http;
 pub mod maintain;
 pub mod migrate;
+pub mod output;
 pub mod scan;
 pub mod store;
 pub mod telemetry;

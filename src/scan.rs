@@ -15,6 +15,7 @@ use crate::domain::bytes::HumanBytes;
 use crate::domain::measurement::{Completeness, ErrorCount, Figures, Method, VolumeReason, VolumeResult};
 use crate::domain::text::showable;
 use crate::domain::work::WorkOrder;
+use crate::output;
 
 /// A walk without a deadline ends after this all the same.
 const DEADLINE: Duration = Duration::from_hours(24 * 7);
@@ -94,7 +95,7 @@ struct Report {
 }
 
 /// Scans and prints; the exit code tells how complete it is.
-pub async fn run(Args { output, docker, paths }: Args) -> ExitCode {
+pub async fn run(Args { output: format, docker, paths }: Args) -> ExitCode {
     let volumes = if paths.is_empty() { docker_volumes(docker).await } else { Ok(directories(paths)) };
     let volumes = match volumes {
         Ok(volumes) => volumes,
@@ -106,13 +107,13 @@ pub async fn run(Args { output, docker, paths }: Args) -> ExitCode {
     let report = measure(volumes).await;
     let nothing = !report.volumes.is_empty() && report.totals.unknown == report.totals.volumes;
     let complete = report.totals.complete == report.totals.volumes;
-    let printed = match output {
-        Output::Table => print_table(&report),
-        Output::Json => print_json(&report),
+    let printed = match format {
+        Output::Table => output::print(table(&report)),
+        Output::Json => output::print_json(&report),
     };
     match printed {
         Err(error) => {
-            eprintln!("error: failed to print the result: {error}");
+            eprintln!("error: {error}");
             ExitCode::from(2)
         }
         Ok(()) if nothing => ExitCode::from(2),
@@ -221,46 +222,33 @@ impl Totals {
     }
 }
 
-fn print_json(report: &Report) -> Result<(), Box<dyn std::error::Error>> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, report)?;
-    std::io::Write::write_all(&mut out, b"\n")?;
-    Ok(())
-}
-
-fn print_table(report: &Report) -> Result<(), Box<dyn std::error::Error>> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
+fn table(report: &Report) -> Vec<String> {
     let name_width =
         report.volumes.iter().map(|row| showable(&row.name).chars().count()).max().unwrap_or(0).clamp(6, 64);
-    writeln!(
-        out,
-        "{:<name_width$}  {:>11}  {:>11}  {:>10}  {:>9}  STATE",
-        "VOLUME", "SIZE", "APPARENT", "FILES", "DIRS"
-    )?;
-    for row in &report.volumes {
-        let state = state(row);
+    let line = |name: &str, [allocated, apparent, files, directories]: [&str; 4], state: &str| {
+        format!("{name:<name_width$}  {allocated:>11}  {apparent:>11}  {files:>10}  {directories:>9}  {state}")
+    };
+    let rows = report.volumes.iter().map(|row| {
         let cells = [size(row.allocated_bytes), size(row.apparent_bytes), number(row.files), number(row.directories)];
-        let [allocated, apparent, files, directories] = cells;
-        writeln!(
-            out,
-            "{:<name_width$}  {allocated:>11}  {apparent:>11}  {files:>10}  {directories:>9}  {state}",
-            showable(&row.name)
-        )?;
-    }
-    let totals = &report.totals;
+        line(&showable(&row.name), cells.each_ref().map(String::as_str), &state(row))
+    });
+    std::iter::once(line("VOLUME", ["SIZE", "APPARENT", "FILES", "DIRS"], "STATE"))
+        .chain(rows)
+        .chain([String::new(), summary(&report.totals)])
+        .collect()
+}
+
+fn summary(totals: &Totals) -> String {
     let bound = if totals.partial + totals.unknown > 0 { "at least " } else { "" };
-    writeln!(
-        out,
-        "\n{} volumes: {} complete, {} partial, {} unknown; {bound}{} on disk, {} files",
+    format!(
+        "{} volumes: {} complete, {} partial, {} unknown; {bound}{} on disk, {} files",
         totals.volumes,
         totals.complete,
         totals.partial,
         totals.unknown,
         human(totals.allocated_bytes),
         totals.files
-    )?;
-    Ok(())
+    )
 }
 
 fn state(row: &Row) -> String {

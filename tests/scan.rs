@@ -21,6 +21,16 @@ fn path(path: &Path) -> &str {
 }
 
 #[test]
+fn a_reader_that_has_enough_is_no_error() {
+    for arguments in [&["crds"][..], &["scan", "/etc/apt"], &["scan", "--output", "json", "/etc/apt"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_volumeviz")).args(arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+    }
+}
+
+#[test]
 fn json_has_the_documented_shape() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("file"), "12345").unwrap();

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::database::DatabaseArgs;
 use crate::config::database::PasswordFile;
+use crate::output;
 use crate::store::installation;
 
 pub use self::verify::{Verified, describe, verify};
@@ -154,6 +155,9 @@ pub enum Error {
     /// `status` found migrations that are not applied.
     #[error("{0} migrations are not applied; apply them with `volumeviz migrate up`")]
     Pending(usize),
+    /// Nobody takes what is printed.
+    #[error(transparent)]
+    Print(#[from] output::Error),
 }
 
 /// Runs `volumeviz migrate`.
@@ -161,52 +165,48 @@ pub async fn run(Args { action }: Args) -> Result<(), Error> {
     match action {
         Action::Up { database } => {
             let applied = up(&mut connect(&database).await?).await?;
-            report(applied, "applied");
+            report(applied, "applied")?;
         }
         Action::Down { to, database } => {
             let reverted = down(&mut connect(&database).await?, to).await?;
-            report(reverted, "took back");
+            report(reverted, "took back")?;
         }
         Action::Status { database } => status(&mut connect(&database).await?).await?,
         Action::Verify { print: true, database } => {
-            for line in describe(&mut connect(&database).await?).await? {
-                println!("{line}");
-            }
+            output::print(describe(&mut connect(&database).await?).await?)?;
         }
         Action::Verify { print: false, database } => {
             let Verified { missing, unexpected } = verify(&mut connect(&database).await?).await?;
-            for line in &missing {
-                println!("- {line}");
-            }
-            for line in &unexpected {
-                println!("+ {line}");
-            }
+            let differing = missing.iter().map(|line| ("-", line)).chain(unexpected.iter().map(|line| ("+", line)));
+            output::print(differing.map(|(sign, line)| format!("{sign} {line}")))?;
             let differences = missing.len() + unexpected.len();
             if differences > 0 {
                 return Err(Error::Differs(differences));
             }
-            println!("the schema is what version {REQUIRED_VERSION} makes");
+            output::print([format!("the schema is what version {REQUIRED_VERSION} makes")])?;
         }
         Action::Adopt { cluster_uid, database } => {
             let before = adopt(&mut connect(&database).await?, &cluster_uid).await?;
             let before = before.map_or_else(|| "to no cluster".to_owned(), |uid| format!("to the cluster {uid}"));
-            println!("the database belongs to the cluster {cluster_uid}; before, it belonged {before}");
+            output::print([format!(
+                "the database belongs to the cluster {cluster_uid}; before, it belonged {before}"
+            )])?;
         }
-        Action::Grants { print: true, .. } => print!("{GRANTS}"),
+        Action::Grants { print: true, .. } => output::print(GRANTS.lines())?,
         Action::Grants { print: false, database } => {
             grant(&mut connect(&database).await?).await?;
-            println!("granted");
+            output::print(["granted"])?;
         }
     }
     Ok(())
 }
 
-fn report(migrations: usize, what: &str) {
-    match migrations {
-        0 => println!("nothing to do"),
-        1 => println!("{what} 1 migration"),
-        more => println!("{what} {more} migrations"),
-    }
+fn report(migrations: usize, what: &str) -> Result<(), output::Error> {
+    output::print([match migrations {
+        0 => "nothing to do".to_owned(),
+        1 => format!("{what} 1 migration"),
+        more => format!("{what} {more} migrations"),
+    }])
 }
 
 /// A connection that acts as the group that owns the schema, so that every login that is a member owns the same objects.
@@ -352,11 +352,11 @@ async fn read_applied(conn: &mut PgConnection) -> sqlx::Result<Vec<Applied>> {
 async fn status(conn: &mut PgConnection) -> Result<(), Error> {
     let listed = list(conn).await.map_err(Error::Read)?;
     let known = migrator();
-    for Migration { version, name, applied_at } in &listed {
+    output::print(listed.iter().map(|Migration { version, name, applied_at }| {
         let when = applied_at.map_or_else(|| "pending".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string());
         let whose = if known.version_exists(*version) { "" } else { "  (of a later version)" };
-        println!("{version:04}  {name:<24}  {when}{whose}");
-    }
+        format!("{version:04}  {name:<24}  {when}{whose}")
+    }))?;
     match listed.iter().filter(|migration| migration.applied_at.is_none()).count() {
         0 => Ok(()),
         pending => Err(Error::Pending(pending)),
