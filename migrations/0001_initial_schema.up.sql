@@ -145,7 +145,8 @@ CREATE TABLE scan_runs (
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     scan_uid text NOT NULL,
     scan_name text NOT NULL,
-    run_key text NOT NULL,
+    -- once, t:TRIGGER, s:DUE TIME; compared byte by byte, so that due times sort.
+    run_key text COLLATE "C" NOT NULL,
     -- The snapshot of the spec.
     work jsonb NOT NULL,
     deadline timestamptz NOT NULL,

@@ -189,6 +189,31 @@ BEGIN
 END
 $$;
 
+-- minIntervalSeconds: what any scan measured completely a short time ago counts for this run too; no size is recorded twice. A walk is never
+-- answered by what a file system said. Returns the names of all volumes that need no measuring in this run.
+CREATE FUNCTION agent_v1.reuse_results(job scan_jobs) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    work CONSTANT jsonb := (SELECT scan_runs.work FROM scan_runs WHERE id = job.run_id);
+    since CONSTANT timestamptz := clock_timestamp() - make_interval(secs => coalesce((work #>> '{limits,minIntervalSeconds}')::integer, 0));
+BEGIN
+    INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
+                              capacity_bytes, available_bytes, saturated, errors, skipped_mounts, duration_ms)
+    SELECT job.id, earlier.volume_id, earlier.measured_at, earlier.completeness, earlier.method, earlier.allocated_bytes,
+        earlier.apparent_bytes, earlier.files, earlier.directories, earlier.capacity_bytes, earlier.available_bytes, earlier.saturated,
+        earlier.errors, earlier.skipped_mounts, earlier.duration_ms
+    FROM volumes
+    JOIN volume_latest AS latest ON latest.volume_id = volumes.id AND latest.measured_at > since
+    JOIN scan_results AS earlier ON earlier.id = latest.scan_result_id AND earlier.completeness = 'Complete'
+        AND (work ->> 'mode' = 'Fast' OR (work ->> 'mode' = 'Walk' AND earlier.method = 'Walk'))
+    WHERE volumes.node = job.node AND volumes.deleted_at IS NULL AND volumes.selected_ticket = job.ticket
+    ORDER BY earlier.volume_id
+    ON CONFLICT (scan_job_id, volume_id) DO NOTHING;
+    RETURN (SELECT coalesce(jsonb_agg(volumes.name ORDER BY volumes.name), '[]')
+        FROM scan_results JOIN volumes ON volumes.id = scan_results.volume_id WHERE scan_results.scan_job_id = job.id);
+END
+$$;
+
 CREATE FUNCTION agent_v1.inventory(ticket uuid, body jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -217,7 +242,7 @@ BEGIN
             body #>> '{totals,volumes}', body #>> '{totals,containers}', volumes_listed, containers_listed));
     END IF;
     PERFORM agent_v1.close_inventory(job);
-    RETURN '{"outcome": "ok"}';
+    RETURN jsonb_build_object('outcome', 'ok', 'final_volumes', agent_v1.reuse_results(job));
 END
 $$;
 
@@ -435,7 +460,8 @@ BEGIN
     IF no_engine THEN
         UPDATE nodes SET has_engine = false, engine_id = NULL, engine_version = NULL, data_root = NULL, last_seen_at = clock_timestamp() WHERE name = job.node;
     END IF;
-    again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < 3);
+    again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < (
+        SELECT coalesce((work ->> 'maxAttempts')::integer, 3) FROM scan_runs WHERE scan_runs.id = job.run_id));
     UPDATE scan_jobs SET
         status = CASE WHEN again THEN 'pending' WHEN no_engine THEN 'skipped' ELSE 'failed' END,
         ticket = CASE WHEN again THEN gen_random_uuid() ELSE scan_jobs.ticket END,

@@ -18,7 +18,7 @@ use crate::domain::contract::{
 };
 use crate::domain::measurement::VolumeResult;
 use crate::domain::run::JobReason;
-use crate::domain::selector::{InvalidGlob, VolumeFacts, VolumeMatcher};
+use crate::domain::selector::{InvalidGlob, VolumeFacts, VolumeMatcher, VolumeUsage};
 
 /// How long a Docker Engine that does not answer is waited for: it restarts in less.
 const DOCKER_PATIENCE: Duration = Duration::from_secs(60);
@@ -74,6 +74,9 @@ pub async fn work(agent: Arc<Agent>, session: Session, claim: Claim, slot: Slot)
         error = session.over() => Err(Error::Session(error)),
     };
     tracker.measurer.cancel();
+    if let Err(Error::Session(SessionError::Fenced)) = &outcome {
+        agent.metrics.fenced();
+    }
     agent.metrics.job_ended(outcome.as_ref().err().map_or("Completed", Error::name));
     match outcome {
         Ok(volumes) => tracing::info!(job.id = job, volumes, "completed the job"),
@@ -126,17 +129,15 @@ impl Error {
 async fn measure_node(agent: &Agent, session: &Session, claim: &Claim, tracker: &Arc<Tracker>) -> Result<usize, Error> {
     let matcher = VolumeMatcher::new(&claim.work.volume_selector)?;
     let mut inventory = list(agent, session.deadline()).await?;
-    for volume in &mut inventory.volumes {
-        volume.selected = matcher.matches(facts(volume));
-    }
-    send_inventory(session, &inventory).await?;
+    select(&mut inventory, &matcher);
+    let fresh = send_inventory(session, &inventory).await?;
     let selected: Vec<Target> = inventory
         .volumes
         .iter()
         .filter(|volume| volume.selected)
         .map(|volume| Target::new(volume, &inventory.engine, agent.docker.data_root()))
         .collect();
-    let already: HashSet<&String> = claim.final_volumes.iter().collect();
+    let already: HashSet<&String> = claim.final_volumes.iter().chain(&fresh).collect();
     let open: Vec<Target> = selected.into_iter().filter(|target| !already.contains(&target.volume)).collect();
     // What an earlier attempt made final counts even when the volume is gone by now.
     let total = already.len() + open.len();
@@ -167,8 +168,17 @@ async fn list(agent: &Agent, deadline: Instant) -> Result<Inventory, Error> {
     }
 }
 
-/// Volumes first: a container's mounts are recorded only for volumes that are known.
-async fn send_inventory(session: &Session, inventory: &Inventory) -> Result<(), Error> {
+fn select(inventory: &mut Inventory, matcher: &VolumeMatcher) {
+    let running = inventory.containers.iter().filter(|container| container.is_running());
+    let in_use: HashSet<&str> = running.flat_map(|c| c.mounts.iter().map(|mount| mount.volume.as_str())).collect();
+    for volume in &mut inventory.volumes {
+        let usage = if in_use.contains(volume.name.as_str()) { VolumeUsage::InUse } else { VolumeUsage::Unused };
+        volume.selected = matcher.matches(facts(volume, usage));
+    }
+}
+
+/// Volumes first: a container's mounts are recorded only for volumes that are known. Returns the names of those that need no measuring.
+async fn send_inventory(session: &Session, inventory: &Inventory) -> Result<Vec<String>, Error> {
     let chunk = |volumes: &[InventoryVolume], containers: &[InventoryContainer]| InventoryBody {
         instance: session.instance(),
         engine: inventory.engine.clone(),
@@ -184,8 +194,7 @@ async fn send_inventory(session: &Session, inventory: &Inventory) -> Result<(), 
     }
     let totals =
         InventoryTotals { volumes: to_i64(inventory.volumes.len()), containers: to_i64(inventory.containers.len()) };
-    session.inventory(InventoryBody { totals: Some(totals), ..chunk(&[], &[]) }).await?;
-    Ok(())
+    Ok(session.inventory(InventoryBody { totals: Some(totals), ..chunk(&[], &[]) }).await?)
 }
 
 /// A result that waits to be sent, and the share of [`HELD_KIB`] it takes.
@@ -246,8 +255,8 @@ impl Held {
     }
 }
 
-fn facts(volume: &InventoryVolume) -> VolumeFacts<'_> {
-    VolumeFacts { name: &volume.name, driver: &volume.driver, labels: &volume.labels, kind: volume.kind }
+fn facts(volume: &InventoryVolume, usage: VolumeUsage) -> VolumeFacts<'_> {
+    VolumeFacts { name: &volume.name, driver: &volume.driver, labels: &volume.labels, kind: volume.kind, usage }
 }
 
 fn to_i64(n: usize) -> i64 {

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 #[derive(Debug, Clone)]
 pub(super) struct Metrics {
     jobs: Family<Ended, Counter>,
+    fenced: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -18,10 +19,19 @@ struct Ended {
 
 impl Metrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { jobs: Family::default() };
+        let metrics = Self { jobs: Family::default(), fenced: Counter::default() };
         let registry = registry.sub_registry_with_prefix("volumeviz_agent");
         registry.register("jobs", "Jobs that ended on this node, by outcome", metrics.jobs.clone());
+        registry.register(
+            "fenced",
+            "Calls that the database refused: the job was another's by then",
+            metrics.fenced.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn fenced(&self) {
+        self.fenced.inc();
     }
 
     pub(super) fn job_ended(&self, outcome: &'static str) {

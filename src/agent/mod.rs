@@ -167,7 +167,10 @@ impl Agent {
                 self.jobs.spawn_blocking(move || runtime.block_on(job::work(agent, session, *claim, slot)));
                 Claimed::Claimed
             }
-            Ok(ClaimReply::Fenced) => Claimed::Fenced,
+            Ok(ClaimReply::Fenced) => {
+                self.metrics.fenced();
+                Claimed::Fenced
+            }
             Err(error) => {
                 tracing::warn!(job.id = offer.job, "unable to claim a job: {error}");
                 let refusal =

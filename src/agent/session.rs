@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::domain::contract::{
-    Claim, CompleteBody, FailBody, FailureClass, HeartbeatBody, InventoryBody, MAX_BATCH_ROWS, Progress, Reply,
-    ReportBody,
+    Claim, CompleteBody, FailBody, FailureClass, HeartbeatBody, InventoryBody, InventoryReply, MAX_BATCH_ROWS,
+    Progress, Reply, ReportBody,
 };
 use crate::domain::measurement::{VolumeReason, VolumeResult};
 use crate::domain::run::JobReason;
@@ -108,12 +108,12 @@ impl Session {
         }
     }
 
-    /// Sends one chunk of the inventory.
-    pub async fn inventory(&self, chunk: InventoryBody) -> Result<(), Error> {
-        let reply = self
+    /// Sends one chunk of the inventory; the last one is answered with the names of volumes that need no measuring.
+    pub async fn inventory(&self, chunk: InventoryBody) -> Result<Vec<String>, Error> {
+        let InventoryReply { reply, final_volumes } = self
             .insist("store the inventory", async |conn| store::agent::inventory(conn, self.ticket, &chunk).await)
             .await?;
-        self.settle(reply)
+        self.settle(reply).map(|()| final_volumes)
     }
 
     /// Sends results; a row that PostgreSQL refuses is replaced by one that says so, and spoils no other.
@@ -202,11 +202,11 @@ impl Session {
     }
 
     /// Calls until there is an answer, the deadline has passed, or the job is over.
-    async fn insist(
+    async fn insist<R>(
         &self,
         operation: &'static str,
-        call: impl AsyncFn(&mut sqlx::PgConnection) -> sqlx::Result<Reply>,
-    ) -> Result<Reply, Error> {
+        call: impl AsyncFn(&mut sqlx::PgConnection) -> sqlx::Result<R>,
+    ) -> Result<R, Error> {
         let mut wait = FIRST_RETRY;
         loop {
             let error = match self.store.run(operation, CALL_DEADLINE, async |conn| call(conn).await).await {

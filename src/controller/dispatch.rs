@@ -12,6 +12,7 @@ use reqwest::StatusCode;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::metrics::Metrics;
 use crate::domain::dispatch::{Answer, Offer, PATH, Refusal};
 use crate::domain::run::JobReason;
 
@@ -28,6 +29,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(15);
 pub struct Dispatcher {
     client: reqwest::Client,
     agent_port: u16,
+    /// Jobs that may be under way at a time, over all scans.
+    max_running_jobs: usize,
+    metrics: Metrics,
     runs: Arc<Mutex<HashMap<i64, HashMap<Uuid, Delivery>>>>,
 }
 
@@ -37,6 +41,8 @@ struct Delivery {
     first_turn: Instant,
     next_turn: Instant,
     in_flight: bool,
+    /// Claimed, as far as this process knows: it holds a slot until its job has ended.
+    claimed: bool,
     failures: u32,
     problem: Option<Problem>,
 }
@@ -71,8 +77,8 @@ pub struct Standing {
 pub struct SetupError(#[from] reqwest::Error);
 
 impl Dispatcher {
-    /// A dispatcher that finds agents at their pod's address and this port.
-    pub fn new(agent_port: u16) -> Result<Self, SetupError> {
+    /// A dispatcher that finds agents at their pod's address and this port, and lets at most `max_running_jobs` of them work.
+    pub fn new(agent_port: u16, max_running_jobs: usize, metrics: Metrics) -> Result<Self, SetupError> {
         // Agents are pods: no proxy of the environment leads to them, and they redirect nowhere.
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -80,7 +86,24 @@ impl Dispatcher {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { client, agent_port, runs: Arc::default() })
+        Ok(Self { client, agent_port, max_running_jobs, metrics, runs: Arc::default() })
+    }
+
+    /// Notes which tickets of a run agents work on, as the database tells: a new leader has offered none of them.
+    pub fn hold(&self, run: i64, tickets: impl Iterator<Item = Uuid>) {
+        for ticket in tickets {
+            self.update(run, ticket, |delivery| delivery.claimed = true);
+        }
+    }
+
+    /// How many more jobs may be dispatched, when the database counts `running` over all scans.
+    pub fn free_slots(&self, running: i64) -> usize {
+        let running = usize::try_from(running).unwrap_or(0);
+        let (held, in_flight) = self.with(|runs| {
+            let count = |holds: fn(&Delivery) -> bool| runs.values().flatten().filter(|(_, d)| holds(d)).count();
+            (count(|delivery| delivery.claimed || delivery.in_flight), count(|delivery| delivery.in_flight))
+        });
+        self.max_running_jobs.saturating_sub(held.max(running.saturating_add(in_flight)))
     }
 
     /// How offering each ticket of a run stands.
@@ -92,8 +115,12 @@ impl Dispatcher {
         })
     }
 
-    /// Offers a ticket to the agent at `address`; answers come back through [`Self::standing`] and the job's row.
+    /// Offers a ticket to the agent at `address`, unless another scan's pass took the last slot meanwhile; answers come back through
+    /// [`Self::standing`] and the job's row.
     pub fn offer(&self, run: i64, offer: Offer, address: IpAddr) {
+        if self.free_slots(0) == 0 {
+            return;
+        }
         self.update(run, offer.ticket, |delivery| delivery.in_flight = true);
         let dispatcher = self.clone();
         // Bounded by POST_TIMEOUT; what comes of it is in `runs`.
@@ -108,7 +135,12 @@ impl Dispatcher {
                     failure.problem.message
                 );
             }
-            dispatcher.update(run, ticket, |delivery| delivery.settle(outcome));
+            dispatcher.update(run, ticket, |delivery| {
+                if outcome.is_ok() {
+                    dispatcher.metrics.dispatched(delivery.first_turn.elapsed());
+                }
+                delivery.settle(outcome);
+            });
         });
     }
 
@@ -193,7 +225,7 @@ impl Failure {
 impl Delivery {
     fn new() -> Self {
         let now = Instant::now();
-        Self { first_turn: now, next_turn: now, in_flight: false, failures: 0, problem: None }
+        Self { first_turn: now, next_turn: now, in_flight: false, claimed: false, failures: 0, problem: None }
     }
 
     fn standing(&self, now: Instant) -> Standing {
@@ -211,7 +243,10 @@ impl Delivery {
         self.in_flight = false;
         match outcome {
             // Claimed; should the claim be lost again, the next turn comes no sooner than a lease can expire.
-            Ok(()) => self.next_turn = now + MAX_BACKOFF,
+            Ok(()) => {
+                self.claimed = true;
+                self.next_turn = now + MAX_BACKOFF;
+            }
             Err(Failure { problem, agent_is_well }) => {
                 if agent_is_well {
                     self.first_turn = now;
@@ -227,6 +262,8 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
     fn answered(status: u16, reason: &str) -> Failure {
@@ -246,6 +283,24 @@ mod tests {
         for (status, reason, expected) in cases {
             assert_eq!(answered(status, reason).problem.reason, expected, "{status} {reason}");
         }
+    }
+
+    /// Over all runs, whoever dispatched them.
+    #[test]
+    fn slots_are_held_from_the_offer_to_the_end_of_the_job() {
+        let dispatcher = Dispatcher::new(8081, 3, Metrics::register(&mut Registry::default())).unwrap();
+        let tickets: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
+        dispatcher.hold(1, tickets[..1].iter().copied());
+        dispatcher.update(2, tickets[1], |delivery| delivery.in_flight = true);
+        assert_eq!(dispatcher.free_slots(1), 1);
+        assert_eq!(dispatcher.free_slots(2), 0, "the database knows of a job that this process does not");
+        dispatcher.update(2, tickets[1], |delivery| delivery.settle(Ok(())));
+        assert_eq!(dispatcher.free_slots(1), 1, "claimed after the database was asked");
+        dispatcher.miss(2, tickets[2], Problem { reason: JobReason::AgentMissing, message: String::new() });
+        assert_eq!(dispatcher.free_slots(1), 1);
+        dispatcher.retain(1, &[]);
+        dispatcher.retain(2, &[]);
+        assert_eq!(dispatcher.free_slots(0), 3);
     }
 
     #[tokio::test(start_paused = true)]

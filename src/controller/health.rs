@@ -41,6 +41,12 @@ pub struct DatabaseProblem {
     pub message: String,
 }
 
+impl From<&store::Error> for DatabaseProblem {
+    fn from(error: &store::Error) -> Self {
+        Self { reason: error.reason(), message: error.to_string() }
+    }
+}
+
 impl DatabaseHealth {
     /// Before the first probe.
     pub fn unknown(now: Timestamp) -> Self {
@@ -109,7 +115,7 @@ pub async fn watch(
 
 fn judge(mut health: DatabaseHealth, probed: Result<Health, store::Error>, now: Timestamp) -> DatabaseHealth {
     let problem = match probed {
-        Err(error) => Some(DatabaseProblem { reason: error.reason(), message: error.to_string() }),
+        Err(error) => Some((&error).into()),
         Ok(Health { problem, server_version, schema_version, pending_migrations }) => {
             health.server_version = Some(server_version);
             health.schema_version = schema_version;

@@ -1,6 +1,7 @@
 //! What the controller counts. Labels come from closed sets; no object's name is one.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,14 +11,22 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use crate::domain::run::RunResult;
+use crate::domain::run::{NodeCounts, RunKey, RunResult};
+use crate::store::runs::Queue;
 
 /// The controller's metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     reconciles: Family<Outcome, Counter>,
     reconcile_seconds: Histogram,
+    errors: Family<Reason, Counter>,
+    runs_started: Family<Kind, Counter>,
     runs: Family<Ended, Counter>,
+    runs_skipped: Counter,
+    jobs: Family<Status, Gauge>,
+    oldest_pending_seconds: Gauge<f64, AtomicU64>,
+    dispatch_seconds: Histogram,
+    leases_expired: Counter,
     status_writes: Counter,
     leading: Gauge,
     database_ready: Gauge,
@@ -27,6 +36,21 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Status {
+    status: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,7 +64,14 @@ impl Metrics {
         let metrics = Self {
             reconciles: Family::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 7)),
+            errors: Family::default(),
+            runs_started: Family::default(),
             runs: Family::default(),
+            runs_skipped: Counter::default(),
+            jobs: Family::default(),
+            oldest_pending_seconds: Gauge::default(),
+            dispatch_seconds: Histogram::new(exponential_buckets(0.01, 4.0, 8)),
+            leases_expired: Counter::default(),
             status_writes: Counter::default(),
             leading: Gauge::default(),
             database_ready: Gauge::default(),
@@ -49,7 +80,26 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("volumeviz");
         registry.register("reconciles", "Passes over VolumeScans by outcome", metrics.reconciles.clone());
         registry.register("reconcile_duration_seconds", "Duration of a pass", metrics.reconcile_seconds.clone());
+        registry.register("errors", "Passes that failed, by reason", metrics.errors.clone());
+        registry.register("runs_started", "Runs that started, by what asked for them", metrics.runs_started.clone());
         registry.register("runs_ended", "Runs that ended, by result", metrics.runs.clone());
+        registry.register("runs_skipped", "Scheduled runs that did not start", metrics.runs_skipped.clone());
+        registry.register("jobs", "Jobs of the runs under way, by status", metrics.jobs.clone());
+        registry.register(
+            "oldest_pending_job_seconds",
+            "How long the oldest job that nobody has claimed has waited",
+            metrics.oldest_pending_seconds.clone(),
+        );
+        registry.register(
+            "dispatch_duration_seconds",
+            "Time from a job's first offer to its claim",
+            metrics.dispatch_seconds.clone(),
+        );
+        registry.register(
+            "leases_expired",
+            "Jobs taken from an agent that stopped renewing its lease",
+            metrics.leases_expired.clone(),
+        );
         registry.register("status_writes", "Writes of a VolumeScan's status", metrics.status_writes.clone());
         registry.register("leader", "1 while this replica leads", metrics.leading.clone());
         registry.register("database_ready", "1 while the database can be used", metrics.database_ready.clone());
@@ -65,6 +115,52 @@ impl Metrics {
     pub fn reconciled(&self, started: Instant, outcome: &'static str) {
         self.reconciles.get_or_create(&Outcome { outcome }).inc();
         self.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Counts a pass that failed.
+    pub fn failed(&self, reason: &'static str) {
+        self.errors.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a started run.
+    pub fn run_started(&self, key: &RunKey) {
+        let kind = match key {
+            RunKey::Once => "once",
+            RunKey::Trigger(_) => "trigger",
+            RunKey::Scheduled(_) => "schedule",
+        };
+        self.runs_started.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Counts scheduled runs that did not start.
+    pub fn runs_skipped(&self, count: i64) {
+        self.runs_skipped.inc_by(u64::try_from(count).unwrap_or(0));
+    }
+
+    /// Tells the jobs of all runs under way.
+    pub fn queued(&self, queue: &Queue) {
+        let Queue { nodes, oldest_pending_seconds } = queue;
+        let NodeCounts { total: _, pending, running, succeeded, failed, skipped } = *nodes;
+        for (status, count) in [
+            ("pending", pending),
+            ("running", running),
+            ("succeeded", succeeded),
+            ("failed", failed),
+            ("skipped", skipped),
+        ] {
+            self.jobs.get_or_create(&Status { status }).set(count.into());
+        }
+        self.oldest_pending_seconds.set(*oldest_pending_seconds);
+    }
+
+    /// Counts a job that was claimed so long after its first offer.
+    pub fn dispatched(&self, after: Duration) {
+        self.dispatch_seconds.observe(after.as_secs_f64());
+    }
+
+    /// Counts a job that was taken from its agent.
+    pub fn lease_expired(&self) {
+        self.leases_expired.inc();
     }
 
     /// Counts an ended run.

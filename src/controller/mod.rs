@@ -77,6 +77,9 @@ pub struct Args {
     /// Port on which agents take tickets.
     #[arg(long, env = "VOLUMEVIZ_AGENT_PORT", default_value_t = 8081, value_name = "PORT")]
     pub agent_port: u16,
+    /// Jobs that agents may work on at a time, over all VolumeScans: each needs up to two database connections.
+    #[arg(long, env = "VOLUMEVIZ_MAX_RUNNING_JOBS", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_running_jobs: u16,
     /// The database, in the name of the controller's role.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -110,7 +113,17 @@ pub enum Error {
 
 /// Runs until `stop`, or until something it cannot do without ends.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
-    let Args { listen, pod_name, namespace, lease_name, agent_daemonset, agent_selector, agent_port, database } = args;
+    let Args {
+        listen,
+        pod_name,
+        namespace,
+        lease_name,
+        agent_daemonset,
+        agent_selector,
+        agent_port,
+        max_running_jobs,
+        database,
+    } = args;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
     let store = Store::connect_lazy(&database, Role::Controller)?;
     let mut registry = Registry::default();
@@ -128,7 +141,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let elector = Elector::new(client.clone(), &namespace, &lease_name, format!("{pod_name}_{}", uuid::Uuid::new_v4()));
     let agents = AgentPods { namespace, selector: agent_selector, daemonset: agent_daemonset };
     let reporter = Reporter::new(client.clone(), &pod_name);
-    let dispatcher = Dispatcher::new(agent_port)?;
+    let dispatcher = Dispatcher::new(agent_port, max_running_jobs.into(), metrics.clone())?;
     let feeds = Feeds { health, fleet };
     let context = Context::new(client.clone(), store.clone(), dispatcher, reporter, metrics.clone(), feeds);
     let watching = async {
@@ -202,7 +215,10 @@ async fn timed_pass(
     let started = Instant::now();
     let pass = scan::reconcile(scan, Arc::clone(&context));
     let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(scan::Error::Timeout(PASS_DEADLINE)));
-    context.metrics.reconciled(started, outcome.as_ref().map_or_else(scan::Error::reason, |_| "Ok"));
+    context.metrics.reconciled(started, outcome.as_ref().map_or_else(scan::Error::step, |_| "Ok"));
+    if let Err(error) = &outcome {
+        context.metrics.failed(error.reason());
+    }
     outcome
 }
 

@@ -8,6 +8,7 @@ use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use crate::crd::VolumeScan;
+use crate::domain::run::{CancelReason, RunResult};
 use crate::store;
 
 /// A deleted scan's agents stop within this and one heartbeat.
@@ -70,11 +71,14 @@ async fn note_nodes(context: &Context, noted: &mut Vec<String>) -> Result<(), Er
 
 /// Asks the API server only while a run is active, and then for a fresh list: a cache that is behind must not cancel a new scan's run.
 async fn sweep(context: &Context) -> Result<(), Error> {
-    let active = context
+    let (active, queue) = context
         .store
-        .run("read active runs", DEADLINE, async |conn| store::runs::active_scans(conn).await)
+        .run("read active runs", DEADLINE, async |conn| {
+            Ok((store::runs::under_way(conn).await?, store::runs::queue(conn).await?))
+        })
         .await
         .map_err(Error::ReadRuns)?;
+    context.metrics.queued(&queue);
     if active.is_empty() {
         return Ok(());
     }
@@ -84,15 +88,23 @@ async fn sweep(context: &Context) -> Result<(), Error> {
     let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
     let live: Vec<String> = live.iter().filter_map(ResourceExt::uid).collect();
     context.retain(&live);
-    let gone: Vec<String> = active.into_iter().filter(|uid| !live.contains(uid)).collect();
+    let gone: Vec<i64> = active.into_iter().filter(|(_, uid)| !live.contains(uid)).map(|(run, _)| run).collect();
     if gone.is_empty() {
         return Ok(());
     }
+    let reason = CancelReason::VolumeScanDeleted;
     let cancelled = context
         .store
-        .run("cancel runs", DEADLINE, async |conn| store::runs::cancel_of(conn, &gone).await)
+        .run("cancel runs", DEADLINE, async |conn| store::runs::cancel(conn, &gone, reason).await)
         .await
         .map_err(Error::Cancel)?;
-    tracing::info!(runs = cancelled, "cancelled the runs of deleted volumescans");
+    for run in cancelled {
+        tracing::info!(run.id = run, "cancelled the run of a deleted volumescan");
+        context.metrics.run_ended(RunResult::Cancelled);
+    }
+    // Whoever cancelled them: nobody reconciles these any more.
+    for run in gone {
+        context.dispatcher.retain(run, &[]);
+    }
     Ok(())
 }

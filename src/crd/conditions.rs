@@ -17,6 +17,8 @@ pub const FAILED: &str = "Failed";
 pub const LAST_RUN_SUCCEEDED: &str = "LastRunSucceeded";
 /// The controller can use the database.
 pub const DATABASE_READY: &str = "DatabaseReady";
+/// The schedule is followed (only with `spec.schedule`).
+pub const SCHEDULED: &str = "Scheduled";
 /// Every selected node has a ready agent.
 pub const AGENTS_READY: &str = "AgentsReady";
 
@@ -32,6 +34,12 @@ pub mod reason {
     pub const DATABASE_NOT_READY: &str = "DatabaseNotReady";
     /// No selected node has a ready agent; the condition `AgentsReady` says why.
     pub const AGENTS_NOT_READY: &str = "AgentsNotReady";
+    /// No new run starts: `spec.suspend`.
+    pub const SUSPENDED: &str = "Suspended";
+    /// The schedule's next time is waited for.
+    pub const WAITING_FOR_SCHEDULE: &str = "WaitingForSchedule";
+    /// The schedule or its time zone cannot be used.
+    pub const INVALID_SCHEDULE: &str = "InvalidSchedule";
     /// A selector in the spec cannot be used.
     pub const INVALID_SELECTOR: &str = "InvalidSelector";
     /// The object does not fit its schema (it was stored under an older one).

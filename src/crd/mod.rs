@@ -12,9 +12,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-pub use volume_scan::{Measurement, VolumeScan, VolumeScanSpec};
+pub use volume_scan::{ConcurrencyPolicy, Measurement, VolumeScan, VolumeScanSpec};
 pub use volume_scan_status::{
-    ActiveRun, Agents, Database, Display, FailedNode, FinishedRun, State, TopVolume, Totals, VolumeScanStatus,
+    ActiveRun, Agents, Candidate, Database, Display, FailedNode, FinishedRun, FollowedSchedule, GrowingVolume, Growth,
+    State, TopVolume, Totals, VolumeScanStatus,
 };
 
 /// A generated CRD and the name of its file in `crds/`.
@@ -28,7 +29,7 @@ pub struct Manifest {
 
 /// Every CRD of this version.
 pub fn manifests() -> Result<Vec<Manifest>, serde_yaml::Error> {
-    [with_name_limit(with_pending_status(VolumeScan::crd()))]
+    [without_nulls(with_name_limit(with_pending_status(VolumeScan::crd())))]
         .into_iter()
         .map(|crd| {
             let name = crd.metadata.name.clone().unwrap_or_default();
@@ -65,6 +66,21 @@ fn with_name_limit(mut crd: CustomResourceDefinition) -> CustomResourceDefinitio
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             schema.x_kubernetes_validations.get_or_insert_default().push(rule.clone());
         }
+    }
+    crd
+}
+
+/// kube takes every number-or-text that has a default for an optional one and lets null pass, which then could not be read. Without that the
+/// API server puts the default in the place of null.
+fn without_nulls(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    fn strip(schema: &mut JSONSchemaProps) {
+        if schema.x_kubernetes_int_or_string == Some(true) && schema.default.is_some() {
+            schema.nullable = None;
+        }
+        schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(strip);
+    }
+    for version in &mut crd.spec.versions {
+        version.schema.iter_mut().filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(strip);
     }
     crd
 }

@@ -17,7 +17,7 @@ pub struct VolumeScanStatus {
     /// One word for columns; programs read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
-    /// Ready, Reconciling, Stalled, Complete, Failed, LastRunSucceeded, DatabaseReady, AgentsReady.
+    /// Ready, Reconciling, Stalled, Scheduled, Complete, Failed, LastRunSucceeded, DatabaseReady, AgentsReady.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"], "maxItems" = 16))]
     pub conditions: Vec<Condition>,
@@ -38,6 +38,18 @@ pub struct VolumeScanStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub last_handled_trigger: Option<String>,
+    /// The schedule that is followed; absent without one, and while the scan is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<FollowedSchedule>,
+    /// The last time at which a run was due, whether it started or was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+    /// When the next run is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+    /// Runs that were due and did not start: another was under way, or the controller or the database was away for too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_runs: Option<i64>,
     /// Sums over the selected volumes of the selected nodes, from each node's latest result of this scan. Absent before the first result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
@@ -48,6 +60,23 @@ pub struct VolumeScanStatus {
     /// How many measured volumes `topVolumes` leaves out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_volumes_omitted: Option<i64>,
+    /// How the volumes grow together. Absent until one was measured on five days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
+    /// The volumes that grow fastest, fastest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic", "maxItems" = 10))]
+    pub fastest_growing: Vec<GrowingVolume>,
+    /// How many growing volumes `fastestGrowing` leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fastest_growing_omitted: Option<i64>,
+    /// Volumes that were unused for `unusedAfterDays`: those that nothing holds first, biggest first. Nothing is ever removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic", "maxItems" = 10))]
+    pub candidates: Vec<Candidate>,
+    /// How many `candidates` leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates_omitted: Option<i64>,
     /// Nodes without a result in the last run, or in the active one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic", "maxItems" = 10))]
@@ -78,6 +107,26 @@ pub enum State {
     Complete,
     /// The last run ended without figures, or the spec cannot be used.
     Failed,
+    /// No new run starts.
+    Suspended,
+    /// The schedule's next time is waited for.
+    Waiting,
+}
+
+/// The schedule that is followed. A change of it takes effect from `since` on: no earlier time is due.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct FollowedSchedule {
+    /// `spec.schedule`.
+    #[schemars(length(max = 128))]
+    pub expression: String,
+    /// `spec.timeZone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub time_zone: Option<String>,
+    /// Since when.
+    pub since: Time,
 }
 
 /// A run under way.
@@ -136,6 +185,12 @@ pub struct Totals {
     pub apparent_bytes: i64,
     /// Files of all measured volumes.
     pub files: i64,
+    /// Volumes unused for `unusedAfterDays` that no container holds.
+    pub candidates: i64,
+    /// Disk space of those in bytes, as far as it is known.
+    pub candidate_bytes: i64,
+    /// Volumes unused for as long that stopped containers hold: Docker removes them only after these.
+    pub candidates_held_by_stopped: i64,
     /// Nodes whose figures are from an earlier run than the last one.
     pub stale_nodes: i64,
     /// When the oldest of these figures was taken.
@@ -170,6 +225,73 @@ pub struct TopVolume {
     pub used_by_stopped: i64,
     /// When it was measured.
     pub measured_time: Time,
+}
+
+/// How the volumes of a scan grow together: the sum of what is known of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Growth {
+    /// Bytes a day; negative when they shrink.
+    pub bytes_per_day: i64,
+    /// Days between the first and the last sample of the volume looked at for longest, rounded.
+    pub window_days: i32,
+    /// Daily samples of the volume that has most.
+    pub samples: i32,
+    /// Volumes whose growth is known.
+    pub volumes: i64,
+}
+
+/// One volume that grows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct GrowingVolume {
+    /// Its node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// Docker's name of it, cut to 255 characters.
+    #[schemars(length(max = 255))]
+    pub name: String,
+    /// Bytes a day.
+    pub bytes_per_day: i64,
+    /// Disk space in bytes.
+    pub allocated_bytes: i64,
+    /// Days until its file system is full, if nothing else changes there; absent when unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_in_days: Option<i64>,
+}
+
+/// One volume that could be removed, and what is known for and against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Candidate {
+    /// Its node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// Docker's name of it, cut to 255 characters.
+    #[schemars(length(max = 255))]
+    pub name: String,
+    /// Since when no running container was seen to mount it. What was before it was first seen is not known.
+    pub unused_since: Time,
+    /// Whether a running container was ever seen to mount it.
+    pub seen_used: bool,
+    /// Stopped containers that hold it.
+    pub held_by_stopped: i64,
+    /// Who used it last, where known: container, image, compose project or pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub origin: Option<String>,
+    /// Disk space in bytes when it was measured last; absent when unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated_bytes: Option<i64>,
+    /// Disk space for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub size: Option<String>,
+    /// When it was looked at last.
+    pub seen_time: Time,
 }
 
 /// A node without a result.
@@ -238,4 +360,12 @@ pub struct Display {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub size: Option<String>,
+    /// Growth a day, e.g. `+1.20 GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub growth: Option<String>,
+    /// Candidates for removal and their size, e.g. `3 (1.20 GiB)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 48))]
+    pub removable: Option<String>,
 }

@@ -78,6 +78,17 @@ pub enum Reply {
     Fenced,
 }
 
+/// Reply of `inventory`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryReply {
+    /// As of every function.
+    #[serde(flatten)]
+    pub reply: Reply,
+    /// With the last chunk: names of all volumes that need no measuring in this run: [`Claim::final_volumes`], and by `minIntervalSeconds`.
+    #[serde(default)]
+    pub final_volumes: Vec<String>,
+}
+
 /// Body of `heartbeat`, sent every 10 s.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatBody {
@@ -181,6 +192,13 @@ pub struct InventoryContainer {
     pub labels: BTreeMap<String, String>,
     /// Volumes it mounts.
     pub mounts: Vec<InventoryMount>,
+}
+
+impl InventoryContainer {
+    /// Whether its processes exist, paused or between two starts as they may be: the volumes it mounts are in use.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "running" | "paused" | "restarting")
+    }
 }
 
 /// One volume mounted by one container.

@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod growth;
 pub mod measurement;
 pub mod run;
+pub mod schedule;
 pub mod selector;
 pub mod text;
 pub mod work;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 /// What makes a run unique within its VolumeScan, so that planning it twice makes one run.
@@ -11,14 +12,29 @@ pub enum RunKey {
     Once,
     /// The run asked for by this value of `spec.trigger`.
     Trigger(String),
+    /// The run of the schedule that was due at this time.
+    Scheduled(DateTime<Utc>),
 }
+
+/// What the keys of scheduled runs begin with.
+pub const SCHEDULED_PREFIX: &str = "s:";
 
 impl fmt::Display for RunKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Once => f.write_str("once"),
             Self::Trigger(token) => write!(f, "t:{token}"),
+            Self::Scheduled(due) => {
+                write!(f, "{SCHEDULED_PREFIX}{}", due.to_rfc3339_opts(SecondsFormat::Secs, true))
+            }
         }
+    }
+}
+
+impl RunKey {
+    /// When the scheduled run with this key was due; `None` for the key of another run.
+    pub fn due_time(key: &str) -> Option<DateTime<Utc>> {
+        key.strip_prefix(SCHEDULED_PREFIX)?.parse().ok()
     }
 }
 
@@ -52,6 +68,28 @@ impl RunResult {
         [Self::Succeeded, Self::Partial, Self::Failed, Self::Cancelled]
             .into_iter()
             .find(|result| result.as_str() == name)
+    }
+}
+
+/// Why a run was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CancelReason {
+    /// `spec.cancelRunID` names it.
+    CancelRequested,
+    /// Another run took its place (`concurrencyPolicy: Replace`).
+    Replaced,
+    /// Its VolumeScan is gone.
+    VolumeScanDeleted,
+}
+
+impl CancelReason {
+    /// The name stored in `scan_runs.reason` and shown in status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CancelRequested => "CancelRequested",
+            Self::Replaced => "Replaced",
+            Self::VolumeScanDeleted => "VolumeScanDeleted",
+        }
     }
 }
 
@@ -156,6 +194,14 @@ mod tests {
 
     fn counts(total: i32, succeeded: i32) -> NodeCounts {
         NodeCounts { total, succeeded, ..NodeCounts::default() }
+    }
+
+    #[test]
+    fn the_key_of_a_scheduled_run_tells_when_it_was_due() {
+        let due = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let key = RunKey::Scheduled(due).to_string();
+        assert_eq!((key.as_str(), RunKey::due_time(&key)), ("s:2026-01-01T00:00:00Z", Some(due)));
+        assert_eq!(RunKey::due_time(&RunKey::Trigger("s:2026-01-01T00:00:00Z".to_owned()).to_string()), None);
     }
 
     #[test]

@@ -92,6 +92,16 @@ pub enum VolumeKind {
     Anonymous,
 }
 
+/// Whether a volume is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum VolumeUsage {
+    /// A running container mounts it.
+    InUse,
+    /// No container mounts it, or stopped ones only.
+    Unused,
+}
+
 /// Which volumes are measured and counted. Every part that is present must hold; the inventory is always of all volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -115,6 +125,10 @@ pub struct VolumeSelector {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub kinds: Vec<VolumeKind>,
+    /// `InUse` (a running container mounts it) or `Unused`, as of when the run lists them. Empty: both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "set"))]
+    pub usage: Vec<VolumeUsage>,
 }
 
 /// A glob over volume names.
@@ -140,6 +154,8 @@ pub struct VolumeFacts<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// Named or anonymous.
     pub kind: VolumeKind,
+    /// Whether a running container mounts it.
+    pub usage: VolumeUsage,
 }
 
 /// A [`VolumeSelector`] ready to match.
@@ -180,12 +196,13 @@ impl VolumeMatcher {
 
     /// Whether the volume is measured and counted.
     pub fn matches(&self, volume: VolumeFacts<'_>) -> bool {
-        let VolumeSelector { names: _, exclude_names: _, drivers, labels, kinds } = &self.selector;
+        let VolumeSelector { names: _, exclude_names: _, drivers, labels, kinds, usage } = &self.selector;
         self.names.as_ref().is_none_or(|names| names.is_match(volume.name))
             && !self.exclude_names.is_match(volume.name)
             && (drivers.is_empty() || drivers.iter().any(|DriverName(driver)| driver == volume.driver))
             && labels.as_ref().is_none_or(|labels| labels.matches(volume.labels))
             && (kinds.is_empty() || kinds.contains(&volume.kind))
+            && (usage.is_empty() || usage.contains(&volume.usage))
     }
 }
 
@@ -239,7 +256,7 @@ mod tests {
     }
 
     fn facts<'a>(name: &'a str, labels: &'a BTreeMap<String, String>) -> VolumeFacts<'a> {
-        VolumeFacts { name, driver: "local", labels, kind: VolumeKind::Named }
+        VolumeFacts { name, driver: "local", labels, kind: VolumeKind::Named, usage: VolumeUsage::Unused }
     }
 
     fn selector(json: serde_json::Value) -> VolumeMatcher {
@@ -262,16 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn driver_kind_and_labels_must_all_hold() {
+    fn driver_kind_usage_and_labels_must_all_hold() {
         let matcher = selector(serde_json::json!({
-            "drivers": ["local"], "kinds": ["Anonymous"], "labels": {"matchLabels": {"app": "db"}}
+            "drivers": ["local"], "kinds": ["Anonymous"], "usage": ["InUse"], "labels": {"matchLabels": {"app": "db"}}
         }));
         let (db, none) = (labels(&[("app", "db")]), labels(&[]));
-        let wanted = VolumeFacts { kind: VolumeKind::Anonymous, ..facts("x", &db) };
+        let wanted = VolumeFacts { kind: VolumeKind::Anonymous, usage: VolumeUsage::InUse, ..facts("x", &db) };
         assert!(matcher.matches(wanted));
         assert!(!matcher.matches(VolumeFacts { driver: "nfs", ..wanted }));
         assert!(!matcher.matches(VolumeFacts { kind: VolumeKind::Named, ..wanted }));
         assert!(!matcher.matches(VolumeFacts { labels: &none, ..wanted }));
+        assert!(!matcher.matches(VolumeFacts { usage: VolumeUsage::Unused, ..wanted }));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::domain::contract::{
-    ClaimBody, ClaimReply, CompleteBody, FailBody, HeartbeatBody, InventoryBody, Reply, ReportBody,
+    ClaimBody, ClaimReply, CompleteBody, FailBody, HeartbeatBody, InventoryBody, InventoryReply, Reply, ReportBody,
 };
 
 /// Takes a job.
@@ -21,7 +21,7 @@ pub async fn heartbeat(conn: &mut PgConnection, ticket: Uuid, body: &HeartbeatBo
 }
 
 /// Stores a chunk of the inventory.
-pub async fn inventory(conn: &mut PgConnection, ticket: Uuid, body: &InventoryBody) -> sqlx::Result<Reply> {
+pub async fn inventory(conn: &mut PgConnection, ticket: Uuid, body: &InventoryBody) -> sqlx::Result<InventoryReply> {
     call(conn, "SELECT agent_v1.inventory($1, $2)", ticket, body).await
 }
 

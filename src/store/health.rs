@@ -1,6 +1,6 @@
 //! Whether the database can be used by this version, in the name of this role, for this cluster.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use super::installation;
 use crate::migrate::REQUIRED_VERSION;
@@ -76,6 +76,17 @@ async fn server(conn: &mut PgConnection) -> sqlx::Result<Server> {
     .await
 }
 
+/// Fails when the server's disk is full, which reading does not tell: a sort that does not fit into memory is written to disk. It leaves
+/// nothing behind.
+async fn spill(conn: &mut PgConnection) -> sqlx::Result<()> {
+    let mut transaction = conn.begin().await?;
+    sqlx::query("SET LOCAL work_mem = '64kB'").execute(&mut *transaction).await?;
+    sqlx::query("SELECT count(*) FROM (SELECT repeat(md5(n::text), 8) FROM generate_series(1, 2000) AS n ORDER BY 1 OFFSET 1) AS sorted")
+        .execute(&mut *transaction)
+        .await?;
+    transaction.rollback().await
+}
+
 /// Probes the database as the controller's role; takes it for this cluster when it belongs to none.
 pub async fn probe(conn: &mut PgConnection, cluster_uid: &str) -> sqlx::Result<Health> {
     let server = server(&mut *conn).await?;
@@ -90,6 +101,7 @@ pub async fn probe(conn: &mut PgConnection, cluster_uid: &str) -> sqlx::Result<H
             Some((Reason::ReadOnly, "the server takes no writes: it is a standby, or was demoted".to_owned()));
         return Ok(health);
     }
+    spill(&mut *conn).await?;
     if !server.migrations || (!server.may_read && server.maintaining) {
         health.problem =
             Some((Reason::Migrating, "the schema is not there yet; `volumeviz maintain` makes it".to_owned()));

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use super::audit::{self, Action};
 use crate::domain::run::{Ending, JobReason};
-use crate::domain::work::MAX_ATTEMPTS;
 
 /// A job that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -111,6 +110,16 @@ pub async fn active(conn: &mut PgConnection) -> sqlx::Result<Vec<Job>> {
     .await
 }
 
+/// How many jobs agents work on now, over all scans.
+pub async fn running(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM scan_jobs AS job JOIN scan_runs AS run ON run.id = job.run_id AND run.completed_at IS NULL
+         WHERE job.status = 'running'",
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Jobs of a run that have not ended, by id.
 pub async fn open(conn: &mut PgConnection, run: i64) -> sqlx::Result<Vec<OpenJob>> {
     sqlx::query_as(
@@ -124,9 +133,9 @@ pub async fn open(conn: &mut PgConnection, run: i64) -> sqlx::Result<Vec<OpenJob
     .await
 }
 
-/// Takes a job from a holder whose lease has expired: a new ticket and the next attempt, or the end when there is none left.
+/// Takes a job from a holder whose lease has expired: a new ticket and the next attempt, or the end when `max_attempts` were made.
 /// `false`: the holder or another leader was faster.
-pub async fn re_ticket(conn: &mut PgConnection, job: i64, seen: Uuid) -> sqlx::Result<bool> {
+pub async fn re_ticket(conn: &mut PgConnection, job: i64, seen: Uuid, max_attempts: i32) -> sqlx::Result<bool> {
     let mut transaction = conn.begin().await?;
     let changed: Option<(String, i64, String, i32)> = sqlx::query_as(
         "UPDATE scan_jobs SET
@@ -140,7 +149,7 @@ pub async fn re_ticket(conn: &mut PgConnection, job: i64, seen: Uuid) -> sqlx::R
     )
     .bind(job)
     .bind(seen)
-    .bind(MAX_ATTEMPTS)
+    .bind(max_attempts)
     .bind(JobReason::AgentLost.as_str())
     .fetch_optional(&mut *transaction)
     .await?;

@@ -8,6 +8,7 @@ pub mod alerts;
 pub mod audit;
 pub mod containers;
 mod error;
+pub mod figures;
 pub mod filter;
 pub mod health;
 pub mod installation;

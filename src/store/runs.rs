@@ -7,7 +7,7 @@ use sqlx::{Connection, FromRow, PgConnection, Row};
 
 use super::audit::{self, Action};
 use super::jobs;
-use crate::domain::run::{NodeCounts, RunResult};
+use crate::domain::run::{CancelReason, NodeCounts, RunKey, RunResult};
 use crate::domain::work::WorkOrder;
 
 /// A run to make.
@@ -197,6 +197,32 @@ pub async fn progress(conn: &mut PgConnection, run: i64) -> sqlx::Result<RunProg
     })
 }
 
+/// The jobs of all runs under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Queue {
+    /// By state.
+    pub nodes: NodeCounts,
+    /// How long the oldest of them that nobody has claimed has waited, in seconds; 0 without one.
+    pub oldest_pending_seconds: f64,
+}
+
+/// Counts the jobs of all runs under way.
+pub async fn queue(conn: &mut PgConnection) -> sqlx::Result<Queue> {
+    let row = sqlx::query(
+        "SELECT count(*) AS total,
+             count(*) FILTER (WHERE status = 'pending') AS pending,
+             count(*) FILTER (WHERE status = 'running') AS running,
+             count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
+             count(*) FILTER (WHERE status = 'failed') AS failed,
+             count(*) FILTER (WHERE status IN ('skipped', 'cancelled')) AS skipped,
+             coalesce(extract(epoch FROM clock_timestamp() - min(not_before) FILTER (WHERE status = 'pending')), 0)::float8 AS oldest
+         FROM scan_jobs WHERE run_id IN (SELECT id FROM scan_runs WHERE completed_at IS NULL)",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Queue { nodes: counts(&row)?, oldest_pending_seconds: f64::max(row.try_get("oldest")?, 0.0) })
+}
+
 /// Ends a run, unless somebody else has; tells whether it was this call.
 pub async fn finish(conn: &mut PgConnection, run: i64, result: RunResult, reason: &str) -> sqlx::Result<bool> {
     let ended = sqlx::query(
@@ -210,19 +236,32 @@ pub async fn finish(conn: &mut PgConnection, run: i64, result: RunResult, reason
     Ok(ended.rows_affected() == 1)
 }
 
-/// Uids of the scans that have a run under way.
-pub async fn active_scans(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar("SELECT DISTINCT scan_uid FROM scan_runs WHERE completed_at IS NULL").fetch_all(conn).await
+/// When the newest scheduled run of a scan was due.
+pub async fn last_due(conn: &mut PgConnection, scan_uid: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
+    // Times of one form sort as text.
+    let key: Option<String> = sqlx::query_scalar(
+        "SELECT run_key FROM scan_runs WHERE scan_uid = $1 AND run_key LIKE 's:%' ORDER BY run_key DESC LIMIT 1",
+    )
+    .bind(scan_uid)
+    .fetch_optional(conn)
+    .await?;
+    Ok(key.and_then(|key| RunKey::due_time(&key)))
 }
 
-/// Cancels the active runs of these scans and replaces the tickets of their jobs, which stops their agents; returns how many runs.
-pub async fn cancel_of(conn: &mut PgConnection, scan_uids: &[String]) -> sqlx::Result<u64> {
+/// Runs under way, with the uids of their scans.
+pub async fn under_way(conn: &mut PgConnection) -> sqlx::Result<Vec<(i64, String)>> {
+    sqlx::query_as("SELECT id, scan_uid FROM scan_runs WHERE completed_at IS NULL ORDER BY id").fetch_all(conn).await
+}
+
+/// Cancels these runs, those that have not ended, and replaces the tickets of their jobs, which stops their agents; returns which runs.
+pub async fn cancel(conn: &mut PgConnection, runs: &[i64], reason: CancelReason) -> sqlx::Result<Vec<i64>> {
     let mut transaction = conn.begin().await?;
     let runs: Vec<i64> = sqlx::query_scalar(
-        "UPDATE scan_runs SET completed_at = clock_timestamp(), result = 'Cancelled', reason = 'VolumeScanDeleted'
-         WHERE scan_uid = ANY ($1) AND completed_at IS NULL RETURNING id",
+        "UPDATE scan_runs SET completed_at = clock_timestamp(), result = 'Cancelled', reason = $2
+         WHERE id = ANY ($1) AND completed_at IS NULL RETURNING id",
     )
-    .bind(scan_uids)
+    .bind(runs)
+    .bind(reason.as_str())
     .fetch_all(&mut *transaction)
     .await?;
     sqlx::query(
@@ -233,11 +272,11 @@ pub async fn cancel_of(conn: &mut PgConnection, scan_uids: &[String]) -> sqlx::R
     .execute(&mut *transaction)
     .await?;
     for run in &runs {
-        let detail = json!({"reason": "VolumeScanDeleted"});
+        let detail = json!({"reason": reason.as_str()});
         audit::record(&mut transaction, Action::RunCancelled, &format!("run/{run}"), detail).await?;
     }
     transaction.commit().await?;
-    Ok(runs.len() as u64)
+    Ok(runs)
 }
 
 impl FromRow<'_, sqlx::postgres::PgRow> for Run {

@@ -4,7 +4,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, Status};
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
-use volumeviz::crd::VolumeScan;
+use volumeviz::crd::{VolumeScan, VolumeScanSpec};
 
 fn scans(client: &Client) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &ApiResource::erase::<VolumeScan>(&()))
@@ -46,7 +46,23 @@ async fn bad_input_is_refused_by_field() {
         (json!({"volumeSelector": {"names": [""]}}), "spec.volumeSelector.names[0]"),
         (json!({"volumeSelector": {"names": ["a", "a"]}}), "spec.volumeSelector.names[1]"),
         (json!({"volumeSelector": {"labels": {"app": "db"}}}), "spec.volumeSelector.labels"),
+        (json!({"limits": {"maxParallelNodes": 0}}), "spec.limits.maxParallelNodes"),
+        (json!({"limits": {"maxParallelNodes": "0%"}}), "spec.limits.maxParallelNodes"),
+        (json!({"limits": {"maxParallelNodes": "101%"}}), "spec.limits.maxParallelNodes"),
+        (json!({"limits": {"maxParallelNodes": "5"}}), "spec.limits.maxParallelNodes"),
+        (json!({"limits": {"minIntervalSeconds": -1}}), "spec.limits.minIntervalSeconds"),
+        (json!({"volumeSelector": {"usage": ["Used"]}}), "spec.volumeSelector.usage[0]"),
         (json!({"trigger": ""}), "spec.trigger"),
+        (json!({"cancelRunID": 0}), "spec.cancelRunID"),
+        (json!({"schedule": "@daily and so on"}), "spec.schedule"),
+        (json!({"schedule": "0 3 * * * *"}), "spec.schedule"),
+        (json!({"timeZone": "Europe/Berlin"}), "spec.timeZone"),
+        (json!({"schedule": "0 3 * * *", "ttlSecondsAfterFinished": 60}), "spec.ttlSecondsAfterFinished"),
+        (json!({"concurrencyPolicy": "Allow"}), "spec.concurrencyPolicy"),
+        (json!({"startingDeadlineSeconds": 0}), "spec.startingDeadlineSeconds"),
+        (json!({"maxAttempts": 6}), "spec.maxAttempts"),
+        (json!({"unusedAfterDays": 0}), "spec.unusedAfterDays"),
+        (json!({"runHistoryLimit": 0}), "spec.runHistoryLimit"),
         (json!({"trigger": "x".repeat(129)}), "spec.trigger"),
     ];
     for (spec, field) in cases {
@@ -64,8 +80,10 @@ async fn an_empty_spec_is_defaulted_and_ready_unknown() {
     let created = create(&client, &scan("defaulted", &json!({}))).await.unwrap();
     let limits = &created.data["spec"]["limits"];
     assert_eq!(created.data["spec"]["measurement"]["mode"], "Walk");
-    let expected = json!({"maxParallelNodes": 20, "parallelVolumes": 1, "volumeTimeoutSeconds": 600, "nodeTimeoutSeconds": 3600, "runTimeoutSeconds": 7200});
+    let expected = json!({"maxParallelNodes": 20, "minIntervalSeconds": 0, "parallelVolumes": 1, "volumeTimeoutSeconds": 600, "nodeTimeoutSeconds": 3600, "runTimeoutSeconds": 7200});
     assert_eq!(*limits, expected);
+    let spec: VolumeScanSpec = serde_json::from_value(created.data["spec"].clone()).unwrap();
+    assert_eq!(spec, VolumeScanSpec::default(), "the API server and the code take the same for an empty spec");
     let read = scans(&client).get("defaulted").await.unwrap();
     let condition = &read.data["status"]["conditions"][0];
     assert_eq!((condition["type"].as_str(), condition["status"].as_str()), (Some("Ready"), Some("Unknown")));
@@ -73,7 +91,7 @@ async fn an_empty_spec_is_defaulted_and_ready_unknown() {
 }
 
 #[tokio::test]
-async fn only_the_trigger_of_a_scan_can_be_changed() {
+async fn of_a_scan_without_schedule_only_what_steers_it_can_be_changed() {
     let client = super::client().await;
     let spec = json!({"nodeSelector": {"matchLabels": {"disk": "ssd"}}, "volumeSelector": {"names": ["db-*"]}});
     create(&client, &scan("fixed", &spec)).await.unwrap();
@@ -81,18 +99,49 @@ async fn only_the_trigger_of_a_scan_can_be_changed() {
         let patch = Patch::Merge(json!({"spec": spec}));
         scans(&client).patch("fixed", &PatchParams::default(), &patch).await
     };
-    edit(json!({"trigger": "again"})).await.expect("a trigger");
+    for spec in [
+        json!({"trigger": "again"}),
+        json!({"cancelRunID": 7}),
+        json!({"suspend": true}),
+        json!({"ttlSecondsAfterFinished": 5}),
+    ] {
+        edit(spec.clone()).await.unwrap_or_else(|error| panic!("{spec}: {error}"));
+    }
     let refused = [
         (json!({"limits": {"parallelVolumes": 2}}), "limits"),
         (json!({"measurement": {"mode": "Inventory"}}), "measurement"),
         (json!({"nodeSelector": null}), "nodeSelector"),
         (json!({"volumeSelector": {"names": ["web-*"]}}), "volumeSelector"),
+        (json!({"maxAttempts": 1}), "maxAttempts"),
+        (json!({"unusedAfterDays": 1}), "unusedAfterDays"),
+        (json!({"runHistoryLimit": 1}), "runHistoryLimit"),
+        (json!({"concurrencyPolicy": "Replace"}), "concurrencyPolicy"),
+        (json!({"startingDeadlineSeconds": 1}), "startingDeadlineSeconds"),
+        (json!({"schedule": "0 3 * * *"}), "schedule"),
     ];
     for (spec, field) in refused {
         let Err(kube::Error::Api(status)) = edit(spec.clone()).await else { panic!("{spec} was accepted") };
-        assert!(status.message.contains(field) && status.message.contains("trigger"), "{}", status.message);
+        assert!(status.message.contains(field) && status.message.contains("another scan"), "{}", status.message);
     }
     scans(&client).delete("fixed", &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_scan_with_a_schedule_can_be_edited_but_keeps_having_one() {
+    let client = super::client().await;
+    let spec = json!({"schedule": "0 3 * * *", "timeZone": "Europe/Berlin", "limits": {"maxParallelNodes": "25%"}});
+    create(&client, &scan("nightly", &spec)).await.unwrap();
+    let edit = async |spec: Value| {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        scans(&client).patch("nightly", &PatchParams::default(), &patch).await
+    };
+    let spec = json!({"schedule": "*/5 1-3 * * MON-FRI", "timeZone": null, "limits": {"maxParallelNodes": 3}, "volumeSelector": {"usage": ["Unused"]}});
+    edit(spec).await.expect("an edit");
+    let edited = edit(json!({"limits": {"maxParallelNodes": null}})).await.expect("null is the default");
+    assert_eq!(edited.data["spec"]["limits"]["maxParallelNodes"], 20);
+    let Err(kube::Error::Api(status)) = edit(json!({"schedule": null})).await else { panic!("it was accepted") };
+    assert!(status.message.contains("schedule cannot be"), "{}", status.message);
+    scans(&client).delete("nightly", &DeleteParams::default()).await.unwrap();
 }
 
 #[test]

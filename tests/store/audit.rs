@@ -1,6 +1,7 @@
 //! The trail of decisions.
 
 use sqlx::Connection;
+use volumeviz::domain::run::CancelReason;
 use volumeviz::store::audit::{self, Action};
 use volumeviz::store::jobs;
 
@@ -18,12 +19,12 @@ async fn planning_retrying_and_cancelling_leave_their_trace() {
     assert_eq!(actions(&database, &format!("run/{run}")).await, ["vv_controller RunPlanned"]);
     let mut controller = database.controller().await;
     let job = jobs::active(&mut controller).await.unwrap()[0].id;
-    assert!(!jobs::re_ticket(&mut controller, job, ticket).await.unwrap(), "its lease holds");
+    assert!(!jobs::re_ticket(&mut controller, job, ticket, 3).await.unwrap(), "its lease holds");
     assert_eq!(actions(&database, &format!("job/{job}")).await, [""; 0]);
     database.expire_leases().await;
-    assert!(jobs::re_ticket(&mut controller, job, ticket).await.unwrap());
+    assert!(jobs::re_ticket(&mut controller, job, ticket, 3).await.unwrap());
     assert_eq!(actions(&database, &format!("job/{job}")).await, ["vv_controller JobRetried"]);
-    store::runs::cancel_of(&mut controller, &["scan-uid".to_owned()]).await.unwrap();
+    store::runs::cancel(&mut controller, &[run], CancelReason::VolumeScanDeleted).await.unwrap();
     assert_eq!(
         actions(&database, &format!("run/{run}")).await,
         ["vv_controller RunCancelled", "vv_controller RunPlanned"]

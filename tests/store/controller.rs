@@ -1,7 +1,7 @@
 //! Planning, ending and cancelling runs, as the controller's role.
 
 use super::*;
-use volumeviz::domain::run::{Ending, RunResult};
+use volumeviz::domain::run::{CancelReason, Ending, RunResult};
 use volumeviz::store::health::{Reason, probe};
 
 #[tokio::test]
@@ -65,12 +65,13 @@ async fn a_job_ends_only_as_it_was_seen() {
 }
 
 #[tokio::test]
-async fn runs_of_deleted_scans_are_cancelled_and_their_agents_fenced() {
+async fn runs_are_cancelled_once_and_their_agents_fenced() {
     let database = Database::new().await;
     let (run, ticket, agent) = claimed(&database).await;
     let mut conn = database.controller().await;
-    assert_eq!(store::runs::active_scans(&mut conn).await.unwrap(), ["scan-uid"]);
-    assert_eq!(store::runs::cancel_of(&mut conn, &["scan-uid".to_owned()]).await.unwrap(), 1);
+    assert_eq!(store::runs::under_way(&mut conn).await.unwrap(), [(run, "scan-uid".to_owned())]);
+    assert_eq!(store::runs::cancel(&mut conn, &[run], CancelReason::VolumeScanDeleted).await.unwrap(), [run]);
+    assert_eq!(store::runs::cancel(&mut conn, &[run], CancelReason::Replaced).await.unwrap(), [0_i64; 0], "once");
     assert_eq!(agent.heartbeat(ticket).await, Reply::Fenced);
     assert!(store::jobs::open(&mut conn, run).await.unwrap().is_empty());
 }

@@ -4,7 +4,7 @@ use super::*;
 
 async fn lose_ticket(database: &Database, run: i64, job: i64, seen: Uuid) -> Uuid {
     database.expire_leases().await;
-    assert!(store::jobs::re_ticket(&mut *database.controller().await, job, seen).await.unwrap());
+    assert!(store::jobs::re_ticket(&mut *database.controller().await, job, seen, 3).await.unwrap());
     ticket(database, run, "n1").await
 }
 
@@ -77,7 +77,7 @@ async fn a_call_past_its_lease_is_accepted_and_renews_it() {
     assert_eq!(agent.heartbeat(ticket).await, Reply::Ok);
     let job = &store::jobs::open(&mut *database.controller().await, run).await.unwrap()[0];
     assert!(!job.lease_expired);
-    let too_late = store::jobs::re_ticket(&mut *database.controller().await, job.id, ticket).await.unwrap();
+    let too_late = store::jobs::re_ticket(&mut *database.controller().await, job.id, ticket, 3).await.unwrap();
     assert!(!too_late, "a renewed lease was taken away");
 }
 
@@ -88,7 +88,8 @@ async fn two_leaders_give_one_new_ticket() {
     let job = job_id(&database, run).await;
     database.expire_leases().await;
     let (mut a, mut b) = (database.controller().await, database.controller().await);
-    let (a, b) = tokio::join!(store::jobs::re_ticket(&mut a, job, seen), store::jobs::re_ticket(&mut b, job, seen));
+    let (a, b) =
+        tokio::join!(store::jobs::re_ticket(&mut a, job, seen, 3), store::jobs::re_ticket(&mut b, job, seen, 3));
     assert_eq!([a.unwrap(), b.unwrap()].iter().filter(|won| **won).count(), 1);
     assert_eq!(database.number("SELECT attempt::bigint FROM scan_jobs").await, 2);
 }
@@ -203,7 +204,7 @@ async fn the_third_lost_lease_ends_the_job() {
         assert_eq!(Agent::on(&database, "n1").claimed(held).await.attempt, attempt);
         database.expire_leases().await;
         let job = job_id(&database, run).await;
-        assert!(store::jobs::re_ticket(&mut *database.controller().await, job, held).await.unwrap());
+        assert!(store::jobs::re_ticket(&mut *database.controller().await, job, held, 3).await.unwrap());
     }
     let failed = store::jobs::failed_nodes(&mut *database.controller().await, run, 10).await.unwrap();
     assert_eq!(failed.nodes[0].reason, "AgentLost");

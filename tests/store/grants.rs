@@ -166,6 +166,7 @@ async fn every_function_is_listed_with_who_may_execute_it() {
         "agent_v1.list_containers volumeviz_owner",
         "agent_v1.list_volumes volumeviz_owner",
         "agent_v1.report volumeviz_agent volumeviz_owner",
+        "agent_v1.reuse_results volumeviz_owner",
         "agent_v1.saturated volumeviz_owner",
         "maintain.audit_migration volumeviz_owner",
         "maintain.drop_partition volumeviz_owner",

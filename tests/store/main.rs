@@ -24,6 +24,7 @@ mod grants;
 mod history;
 mod hostile;
 mod inventory;
+mod life;
 mod lists;
 mod migrations;
 mod operations;
@@ -40,7 +41,7 @@ use serde_json::json;
 use uuid::Uuid;
 use volumeviz::domain::contract::{
     Claim, ClaimBody, ClaimReply, CompleteBody, Engine, FailBody, FailureClass, HeartbeatBody, InventoryBody,
-    InventoryContainer, InventoryMount, InventoryTotals, InventoryVolume, Progress, Reply, ReportBody,
+    InventoryContainer, InventoryMount, InventoryReply, InventoryTotals, InventoryVolume, Progress, Reply, ReportBody,
 };
 use volumeviz::domain::measurement::{Completeness, Figures, Filesystem, Method, VolumeResult};
 use volumeviz::domain::selector::VolumeKind;
@@ -105,7 +106,11 @@ impl<'a> Agent<'a> {
             containers: containers.to_vec(),
             totals,
         };
-        store::agent::inventory(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+        self.list(ticket, &body).await.reply
+    }
+
+    async fn list(&self, ticket: Uuid, body: &InventoryBody) -> InventoryReply {
+        store::agent::inventory(&mut *self.database.agent().await, ticket, body).await.unwrap()
     }
 
     async fn report(&self, ticket: Uuid, results: &[VolumeResult]) -> Reply {
@@ -200,11 +205,16 @@ fn result(name: &str, bytes: u64) -> VolumeResult {
 
 /// Plans a run of scan `scan-uid` and returns its id.
 async fn plan(database: &Database, key: &str, nodes: &[&str]) -> i64 {
+    plan_work(database, key, nodes, json!({})).await
+}
+
+/// The same for this snapshot of a spec.
+async fn plan_work(database: &Database, key: &str, nodes: &[&str], work: serde_json::Value) -> i64 {
     let run = NewRun {
         scan_uid: "scan-uid".to_owned(),
         scan_name: "scan".to_owned(),
         key: key.to_owned(),
-        work: serde_json::from_value::<WorkOrder>(json!({})).unwrap(),
+        work: serde_json::from_value::<WorkOrder>(work).unwrap(),
         nodes: nodes.iter().map(|node| ((*node).to_owned(), format!("{node}-uid"))).collect(),
     };
     store::runs::plan(&mut *database.controller().await, &run).await.unwrap().id

@@ -159,7 +159,7 @@ async fn agents_do_a_whole_job() {
     let body = InventoryBody { instance, engine, volumes: vec![volume("v")], containers: Vec::new(), totals };
     let listed =
         store.run("inventory", DEADLINE, async |conn| store::agent::inventory(conn, ticket, &body).await).await;
-    assert_eq!(listed.unwrap(), Reply::Ok);
+    assert_eq!(listed.unwrap().reply, Reply::Ok);
     let body = ReportBody { instance, results: vec![result("v", 7)], progress: progress(1) };
     let reported = store.run("report", DEADLINE, async |conn| store::agent::report(conn, ticket, &body).await).await;
     assert_eq!(reported.unwrap(), Reply::Ok);

@@ -3,11 +3,12 @@
 use super::*;
 use volumeviz::domain::measurement::{VolumeCounts, VolumeReason};
 use volumeviz::domain::run::RunResult;
-use volumeviz::store::results::Results;
+use volumeviz::store::figures::{self, View};
 
-async fn read(database: &Database, nodes: &[&str]) -> Option<Results> {
+async fn read(database: &Database, nodes: &[&str]) -> Option<figures::Figures> {
     let nodes: Vec<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
-    store::results::read(&mut *database.controller().await, "scan-uid", &nodes, 2).await.unwrap()
+    let view = View { scan_uid: "scan-uid", nodes: &nodes, unused_after_days: 30 };
+    figures::read(&mut *database.controller().await, view, 2).await.unwrap()
 }
 
 async fn finish(database: &Database, run: i64) {

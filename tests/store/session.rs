@@ -38,7 +38,7 @@ async fn a_replaced_ticket_ends_the_session_at_its_next_call() {
     let database = Database::new().await;
     let (session, job, ticket) = session(&database, &["a"]).await;
     database.expire_leases().await;
-    assert!(store::jobs::re_ticket(&mut *database.controller().await, job, ticket).await.unwrap());
+    assert!(store::jobs::re_ticket(&mut *database.controller().await, job, ticket, 3).await.unwrap());
     assert!(matches!(session.report(vec![result("a", 1)], progress(1)).await, Err(Error::Fenced)));
     assert!(matches!(session.over().await, Error::Fenced));
     assert_eq!(database.number("SELECT count(*) FROM scan_results").await, 0);

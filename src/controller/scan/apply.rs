@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use kube::ResourceExt;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, ResourceExt};
 
 use super::observe::{Observed, Runs};
 use super::plan::{Finish, Plan, Start, Step};
 use crate::controller::context::Context;
 use crate::crd::VolumeScan;
 use crate::domain::dispatch::Offer;
-use crate::domain::run::conclude;
+use crate::domain::run::{CancelReason, RunResult, conclude};
 use crate::store;
 use crate::store::runs::NewRun;
 
@@ -46,6 +47,20 @@ pub enum Error {
         /// Why.
         source: store::Error,
     },
+    /// The API server would not delete the scan.
+    #[error("failed to delete volumescan {name}, which outlived ttlSecondsAfterFinished: {source}")]
+    Delete {
+        /// The scan.
+        name: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// No answer in time.
+    #[error("failed to delete volumescan {name}, which outlived ttlSecondsAfterFinished, within {WRITE_DEADLINE:?}")]
+    DeleteTimeout {
+        /// The scan.
+        name: String,
+    },
     /// The run could not be ended.
     #[error("failed to end run {run}: {source}")]
     Finish {
@@ -56,16 +71,25 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What the database did wrong; `None` when it was not the database.
+    pub const fn of_database(&self) -> Option<&store::Error> {
+        match self {
+            Self::Audit(source)
+            | Self::Start { source, .. }
+            | Self::Jobs { source, .. }
+            | Self::Finish { source, .. } => Some(source),
+            Self::Delete { .. } | Self::DeleteTimeout { .. } => None,
+        }
+    }
+}
+
 /// Carries out every step.
 pub async fn apply(context: &Context, scan: &VolumeScan, observed: &Observed, plan: Plan) -> Result<Applied, Error> {
-    let Plan { invalid: _, start, steps, finish } = plan;
+    let Plan { invalid: _, start, steps, finish, delete } = plan;
     let mut applied = Applied::default();
     if observed.runs.is_some() {
         audit_spec(context, scan).await?;
-    }
-    if let Some(start) = start {
-        make_run(context, scan, start).await?;
-        applied.runs_changed = true;
     }
     if let Some(Runs { active: Some(active), .. }) = &observed.runs {
         let open: Vec<_> = active.jobs.iter().map(|job| job.ticket).collect();
@@ -76,6 +100,13 @@ pub async fn apply(context: &Context, scan: &VolumeScan, observed: &Observed, pl
             context.dispatcher.retain(active.run.id, &[]);
             applied.runs_changed = true;
         }
+    }
+    if let Some(start) = start {
+        make_run(context, scan, start).await?;
+        applied.runs_changed = true;
+    }
+    if delete {
+        delete_scan(context, scan).await?;
     }
     Ok(applied)
 }
@@ -100,11 +131,10 @@ async fn audit_spec(context: &Context, scan: &VolumeScan) -> Result<(), Error> {
 }
 
 async fn make_run(context: &Context, scan: &VolumeScan, Start { key, nodes }: Start) -> Result<(), Error> {
-    let key = key.to_string();
     let run = NewRun {
         scan_uid: scan.uid().unwrap_or_default(),
         scan_name: scan.name_any(),
-        key: key.clone(),
+        key: key.to_string(),
         work: scan.spec.work_order(),
         nodes,
     };
@@ -112,8 +142,9 @@ async fn make_run(context: &Context, scan: &VolumeScan, Start { key, nodes }: St
         .store
         .run("plan a run", WRITE_DEADLINE, async |conn| store::runs::plan(conn, &run).await)
         .await
-        .map_err(|source| Error::Start { key, source })?;
+        .map_err(|source| Error::Start { key: run.key.clone(), source })?;
     if planned.inserted {
+        context.metrics.run_started(&key);
         tracing::info!(
             scan.name = run.scan_name,
             run.id = planned.id,
@@ -151,7 +182,7 @@ async fn take_steps(context: &Context, run: i64, steps: Vec<Step>) -> Result<(),
         .store
         .run("change jobs", WRITE_DEADLINE, async |conn| {
             for change in &changes {
-                change_job(conn, change).await?;
+                change_job(context, conn, change).await?;
             }
             Ok(())
         })
@@ -159,10 +190,11 @@ async fn take_steps(context: &Context, run: i64, steps: Vec<Step>) -> Result<(),
         .map_err(|source| Error::Jobs { operation: "change the jobs", run, source })
 }
 
-async fn change_job(conn: &mut sqlx::PgConnection, change: &Step) -> sqlx::Result<()> {
+async fn change_job(context: &Context, conn: &mut sqlx::PgConnection, change: &Step) -> sqlx::Result<()> {
     match change {
-        Step::Retire { job, ticket } => {
-            if store::jobs::re_ticket(conn, *job, *ticket).await? {
+        Step::Retire { job, ticket, max_attempts } => {
+            if store::jobs::re_ticket(conn, *job, *ticket, *max_attempts).await? {
+                context.metrics.lease_expired();
                 tracing::warn!(job.id = job, "the agent stopped renewing its lease: the job got a new ticket");
             }
         }
@@ -178,9 +210,29 @@ async fn change_job(conn: &mut sqlx::PgConnection, change: &Step) -> sqlx::Resul
     Ok(())
 }
 
-/// Ends what is open and judges by the counts of the same transaction: a job completed a moment ago still counts.
 async fn end_run(context: &Context, run: i64, finish: Finish) -> Result<(), Error> {
-    let deadline_passed = finish == Finish::Deadline;
+    match finish {
+        Finish::AllEnded => judge_run(context, run, false).await,
+        Finish::Deadline => judge_run(context, run, true).await,
+        Finish::Cancel(reason) => cancel_run(context, run, reason).await,
+    }
+}
+
+async fn cancel_run(context: &Context, run: i64, reason: CancelReason) -> Result<(), Error> {
+    let cancelled = context
+        .store
+        .run("cancel a run", WRITE_DEADLINE, async |conn| store::runs::cancel(conn, &[run], reason).await)
+        .await
+        .map_err(|source| Error::Finish { run, source })?;
+    if !cancelled.is_empty() {
+        tracing::info!(run.id = run, reason = reason.as_str(), "run cancelled");
+        context.metrics.run_ended(RunResult::Cancelled);
+    }
+    Ok(())
+}
+
+/// Ends what is open and judges by the counts of the same transaction: a job completed a moment ago still counts.
+async fn judge_run(context: &Context, run: i64, deadline_passed: bool) -> Result<(), Error> {
     let (result, reason, won) = context
         .store
         .transaction("end a run", WRITE_DEADLINE, async |conn| {
@@ -197,6 +249,21 @@ async fn end_run(context: &Context, run: i64, finish: Finish) -> Result<(), Erro
     if won {
         tracing::info!(run.id = run, result = result.as_str(), reason, "run ended");
         context.metrics.run_ended(result);
+    }
+    Ok(())
+}
+
+/// Deletes this scan and no other of its name, as it was seen: one that was edited meanwhile is looked at again first.
+async fn delete_scan(context: &Context, scan: &VolumeScan) -> Result<(), Error> {
+    let name = scan.name_any();
+    let scans: Api<VolumeScan> = Api::all(context.client.clone());
+    let preconditions = Preconditions { uid: scan.uid(), resource_version: scan.resource_version() };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match tokio::time::timeout(WRITE_DEADLINE, scans.delete(&name, &params)).await {
+        Ok(Ok(_)) => tracing::info!(scan.name = name, "deleted a scan that outlived ttlSecondsAfterFinished"),
+        Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => {}
+        Ok(Err(source)) => return Err(Error::Delete { name, source: Box::new(source) }),
+        Err(_) => return Err(Error::DeleteTimeout { name }),
     }
     Ok(())
 }

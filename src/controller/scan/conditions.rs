@@ -3,14 +3,17 @@
 //! | situation | Ready | Reconciling | Stalled |
 //! |---|---|---|---|
 //! | invalid spec | False | – | True |
-//! | database away, or every agent while there is work | False | True | – |
-//! | run under way, or about to start | False `RunActive`, `RunPending` | True | – |
-//! | ended with figures (the reason tells Succeeded from Partial) | True | – | – |
-//! | ended without figures | False | – | True |
+//! | suspended | True `Suspended` | – | – |
+//! | database away | False | True | – |
+//! | no schedule: ended with figures (the reason tells Succeeded from Partial) | True | – | – |
+//! | no schedule: ended without figures | False | – | True |
+//! | every agent away | False | True | – |
+//! | schedule: accepted, also while a run is under way or after one that failed | True | – | – |
+//! | no schedule: run under way, or about to start | False `RunActive`, `RunPending` | True | – |
 
 use super::observe::{Observed, Runs};
 use super::plan::Invalid;
-use super::status::missing_run;
+use super::status::{missing_run, suspended};
 use crate::crd::conditions::{self as kind, Statement, reason};
 use crate::crd::{Agents, FinishedRun, VolumeScan, VolumeScanStatus};
 use crate::domain::run::RunResult;
@@ -18,11 +21,13 @@ use crate::domain::run::RunResult;
 /// How one scan stands, in the order in which it matters.
 enum Situation<'a> {
     Invalid(&'a Invalid),
+    Suspended,
     DatabaseAway { message: &'a str },
+    Ended(&'a FinishedRun),
     AgentsAway,
+    Scheduled { active: bool },
     Active,
     Starting,
-    Ended(&'a FinishedRun),
 }
 
 /// Every condition of the scan. `status` is the next status but for its conditions.
@@ -34,7 +39,8 @@ pub(super) fn statements(
 ) -> Vec<Statement> {
     let situation = situation(scan, observed, invalid, status);
     let mut statements = progress(&situation);
-    statements.extend(outcome(status));
+    statements.extend(scheduled(scan, invalid));
+    statements.extend(outcome(scan, status));
     statements.push(database_ready(observed, status));
     statements.push(agents_ready(scan, observed, status.agents));
     statements
@@ -49,14 +55,20 @@ fn situation<'a>(
     if let Some(invalid) = invalid {
         return Situation::Invalid(invalid);
     }
+    if suspended(scan, status) {
+        return Situation::Suspended;
+    }
     if let Some(problem) = &observed.database.problem {
         return Situation::DatabaseAway { message: &problem.message };
     }
-    let handled = matches!(observed.runs, Some(Runs { wanted: Some(_), active: None, .. }));
+    let one_shot = scan.spec.schedule.is_none();
+    let handled = one_shot && matches!(observed.runs, Some(Runs { asked: Some(_), active: None, .. }));
+    let active = status.active_run.is_some();
     match &status.last_run {
         Some(run) if handled => Situation::Ended(run),
         _ if all_agents_away(scan, observed) => Situation::AgentsAway,
-        _ if status.active_run.is_some() => Situation::Active,
+        _ if !one_shot => Situation::Scheduled { active },
+        _ if active => Situation::Active,
         _ => Situation::Starting,
     }
 }
@@ -78,12 +90,21 @@ fn progress(situation: &Situation<'_>) -> Vec<Statement> {
     };
     match situation {
         Situation::Invalid(invalid) => pair(kind::STALLED, invalid.reason, &invalid.message),
+        Situation::Suspended => {
+            vec![say(kind::READY, true, reason::SUSPENDED, "spec.suspend is true: no new run starts")]
+        }
         Situation::DatabaseAway { message } => pair(kind::RECONCILING, reason::DATABASE_NOT_READY, message),
         Situation::AgentsAway => pair(
             kind::RECONCILING,
             reason::AGENTS_NOT_READY,
             "no selected node has a ready agent; see the condition AgentsReady",
         ),
+        Situation::Scheduled { active: true } => {
+            vec![say(kind::READY, true, reason::RUN_ACTIVE, "nodes are being measured")]
+        }
+        Situation::Scheduled { active: false } => {
+            vec![say(kind::READY, true, reason::WAITING_FOR_SCHEDULE, "the schedule is followed")]
+        }
         Situation::Active => pair(kind::RECONCILING, reason::RUN_ACTIVE, "nodes are being measured"),
         Situation::Starting => pair(kind::RECONCILING, reason::RUN_PENDING, "a run is about to start"),
         Situation::Ended(run) if has_figures(run) => vec![say(kind::READY, true, &run.reason, &summary(run))],
@@ -100,17 +121,35 @@ fn summary(run: &FinishedRun) -> String {
     match run.reason.as_str() {
         "NoMatchingNodes" => "no Linux node matches spec.nodeSelector".to_owned(),
         "NoDockerEngine" => "no selected node has a Docker Engine".to_owned(),
+        "CancelRequested" => "spec.cancelRunID cancelled it".to_owned(),
         _ => format!("{} of {} nodes measured in {} s", nodes.succeeded, nodes.total, run.duration_seconds),
     }
 }
 
-/// `Complete`, `Failed` and `LastRunSucceeded`. They tell of the last run, so they stay while the database is away; while the next run is
-/// under way the first two are false.
-fn outcome(status: &VolumeScanStatus) -> Vec<Statement> {
+/// `Scheduled`: whether the schedule is followed, whatever becomes of its runs.
+fn scheduled(scan: &VolumeScan, invalid: Option<&Invalid>) -> Option<Statement> {
+    let expression = scan.spec.schedule.as_ref()?;
+    let (holds, reason, message) = match invalid {
+        Some(invalid) => (false, invalid.reason, invalid.message.clone()),
+        None if scan.spec.suspend => (false, reason::SUSPENDED, "spec.suspend is true".to_owned()),
+        None => {
+            let zone = scan.spec.time_zone.as_deref().unwrap_or("UTC");
+            (true, reason::WAITING_FOR_SCHEDULE, format!("runs at {expression} ({zone})"))
+        }
+    };
+    Some(Statement { type_: kind::SCHEDULED, holds, reason: reason.to_owned(), message })
+}
+
+/// `LastRunSucceeded` and, without a schedule, `Complete` and `Failed`. They tell of the last run, so they stay while the database is away;
+/// while the next run is under way the latter two are false.
+fn outcome(scan: &VolumeScan, status: &VolumeScanStatus) -> Vec<Statement> {
     let Some(run) = &status.last_run else { return Vec::new() };
     let say =
         |type_, holds: bool, reason: &str| Statement { type_, holds, reason: reason.to_owned(), message: summary(run) };
     let succeeded = say(kind::LAST_RUN_SUCCEEDED, run.result == RunResult::Succeeded, &run.reason);
+    if scan.spec.schedule.is_some() {
+        return vec![succeeded];
+    }
     let (complete, failed) = match (&status.active_run, has_figures(run)) {
         (Some(_), _) => (say(kind::COMPLETE, false, reason::RUN_ACTIVE), say(kind::FAILED, false, reason::RUN_ACTIVE)),
         (None, figures) => (say(kind::COMPLETE, figures, &run.reason), say(kind::FAILED, !figures, &run.reason)),

@@ -1,7 +1,9 @@
 //! The VolumeScan reconciler: observe, plan, apply, publish.
 
+pub mod agenda;
 pub mod apply;
 mod conditions;
+mod figures;
 pub mod observe;
 pub mod plan;
 pub mod publish;
@@ -12,11 +14,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use kube::runtime::controller::Action;
 
+use agenda::agenda;
+use apply::Applied;
 use observe::{Observed, Runs};
-use plan::plan;
+use plan::{expiry, plan};
 
 use super::context::Context;
 use crate::crd::VolumeScan;
@@ -43,11 +48,23 @@ pub enum Error {
 }
 
 impl Error {
-    /// For metrics.
-    pub const fn reason(&self) -> &'static str {
+    /// The step that failed, for metrics.
+    pub const fn step(&self) -> &'static str {
         match self {
             Self::Apply(_) => "Apply",
             Self::Publish(_) => "Publish",
+            Self::Timeout(_) => "Timeout",
+        }
+    }
+
+    /// What was at fault, for metrics: a reason of `DatabaseReady`, or the API server, or time.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Apply(error) => match error.of_database() {
+                Some(error) => error.reason(),
+                None => "KubernetesAPI",
+            },
+            Self::Publish(_) => "KubernetesAPI",
             Self::Timeout(_) => "Timeout",
         }
     }
@@ -61,20 +78,29 @@ pub async fn reconcile(scan: Arc<VolumeScan>, context: Arc<Context>) -> Result<A
     let mut observed = observe::observe(&context, &scan).await;
     let plan = plan(&scan, &observed);
     let invalid = plan.invalid.clone();
-    let applied = apply::apply(&context, &scan, &observed, plan).await?;
-    if applied.runs_changed {
-        observed = observe::observe(&context, &scan).await;
+    let applied = apply::apply(&context, &scan, &observed, plan).await;
+    match &applied {
+        Ok(Applied { runs_changed: true }) => observed = observe::observe(&context, &scan).await,
+        Ok(Applied { runs_changed: false }) => {}
+        // A database that answers and refuses a write: the status says so, for all that the probe found.
+        Err(error) => observed.refused_by(error.of_database()),
     }
     publish::publish(&context, &scan, &observed, invalid.as_ref()).await?;
-    Ok(next_pass(&observed))
+    applied?;
+    Ok(Action::requeue(next_pass(&scan, &observed)))
 }
 
-fn next_pass(observed: &Observed) -> Action {
+fn next_pass(scan: &VolumeScan, observed: &Observed) -> Duration {
     let wait = match &observed.runs {
+        Some(Runs { active: Some(_), .. }) => return WHILE_ACTIVE,
         None => WHILE_AWAY,
-        Some(Runs { active: Some(_), .. }) => WHILE_ACTIVE,
         Some(Runs { active: None, .. }) => AT_REST,
     };
-    let jitter = if wait == WHILE_ACTIVE { 1.0 } else { rand::random_range(0.8..=1.2) };
-    Action::requeue(wait.mul_f64(jitter))
+    let wait = wait.mul_f64(rand::random_range(0.8..=1.2));
+    let next = agenda(scan, observed).ok().and_then(|agenda| agenda.next).map(|due| due.timestamp_millis());
+    let expiry = observed.runs.as_ref().and_then(|runs| expiry(scan, runs)).map(Timestamp::as_millisecond);
+    let known = [next, expiry].into_iter().flatten().min();
+    // A moment later, so that the time has come by then.
+    let until = known.map(|at| at.saturating_sub(observed.now.as_millisecond()).saturating_add(10));
+    until.map_or(wait, |until| wait.min(Duration::from_millis(u64::try_from(until).unwrap_or(0))))
 }

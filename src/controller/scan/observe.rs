@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use uuid::Uuid;
 
-use super::plan::wanted_key;
+use super::plan::asked_key;
 use crate::controller::context::Context;
 use crate::controller::dispatch::Standing;
 use crate::controller::fleet::Fleet;
-use crate::controller::health::{DatabaseHealth, DatabaseProblem};
+use crate::controller::health::DatabaseHealth;
 use crate::crd::VolumeScan;
 use crate::store;
-use crate::store::results::{Results, TOP_VOLUMES};
+use crate::store::figures::{self, Figures, View};
 use crate::store::runs::{Run, RunProgress};
 
 /// All reads of one pass share one connection and end within this time, so that a pass never lasts over 5 s.
@@ -43,16 +44,18 @@ pub struct Observed {
 pub struct Runs {
     /// The run under way.
     pub active: Option<ActiveRun>,
-    /// The run the spec asks for, when it was ever made.
-    pub wanted: Option<i64>,
+    /// The run that the spec asks for beside any schedule, when it was ever made.
+    pub asked: Option<i64>,
+    /// When the newest scheduled run was due.
+    pub last_due: Option<DateTime<Utc>>,
     /// Ended runs, newest first.
     pub finished: Vec<Run>,
     /// Nodes without a result in the active run, else in the last one.
     pub failed_nodes: store::jobs::FailedNodes,
     /// The figures; absent while a run is under way (they are read when it ends), and before any node reported.
-    pub results: Option<Results>,
-    /// Whether `results` was read in this pass.
-    pub results_read: bool,
+    pub figures: Option<Figures>,
+    /// Whether `figures` was read in this pass.
+    pub figures_read: bool,
     /// Selected nodes on which the agent found no Docker Engine.
     pub without_docker: i32,
 }
@@ -64,8 +67,8 @@ pub struct ActiveRun {
     pub run: Run,
     /// Its deadline has passed by more than the time agents get to hand in what they have.
     pub overdue: bool,
-    /// From its snapshot of the spec.
-    pub max_parallel_nodes: usize,
+    /// Jobs that may be dispatched now, over all scans.
+    pub free_slots: usize,
     /// Jobs that have not ended.
     pub jobs: Vec<OpenJob>,
     /// Sums over all jobs.
@@ -75,6 +78,22 @@ pub struct ActiveRun {
 }
 
 pub use crate::store::jobs::OpenJob;
+
+impl ActiveRun {
+    /// How offering a job's ticket stands.
+    pub fn standing(&self, job: &OpenJob) -> Standing {
+        self.standings.get(&job.ticket).cloned().unwrap_or_default()
+    }
+}
+
+impl Observed {
+    /// The same when the database refused what was to be written: what it holds then is not what this pass read.
+    pub fn refused_by(&mut self, error: Option<&store::Error>) {
+        let Some(error) = error else { return };
+        self.database = self.database.clone().with_problem(error.into(), self.now);
+        self.runs = None;
+    }
+}
 
 /// Reads everything.
 pub async fn observe(context: &Context, scan: &VolumeScan) -> Observed {
@@ -86,44 +105,50 @@ pub async fn observe(context: &Context, scan: &VolumeScan) -> Observed {
     }
     match read_runs(context, scan, &fleet).await {
         Ok(runs) => Observed { now, database, fleet, runs: Some(runs) },
-        Err(error) => {
-            let problem = DatabaseProblem { reason: error.reason(), message: error.to_string() };
-            Observed { now, database: database.with_problem(problem, now), fleet, runs: None }
-        }
+        Err(error) => Observed { now, database: database.with_problem((&error).into(), now), fleet, runs: None },
     }
 }
 
 async fn read_runs(context: &Context, scan: &VolumeScan, fleet: &Fleet) -> Result<Runs, store::Error> {
     let uid = scan.uid().unwrap_or_default();
-    let key = wanted_key(scan).to_string();
+    let key = asked_key(scan).map(|key| key.to_string());
     let nodes: Vec<String> = fleet.select(scan.spec.node_selector.as_ref()).map(|(name, _)| name.clone()).collect();
     let dispatcher = &context.dispatcher;
     context
         .store
         .run("read the runs of a scan", READ_DEADLINE, async |conn| {
             let finished = store::runs::history(conn, &uid, HISTORY).await?;
-            let wanted = store::runs::find(conn, &uid, &key).await?.map(|run| run.id);
+            let asked = match &key {
+                Some(key) => store::runs::find(conn, &uid, key).await?.map(|run| run.id),
+                None => None,
+            };
+            let last_due = store::runs::last_due(conn, &uid).await?;
             let without_docker = store::nodes::without_engine(conn, &nodes).await?;
             let active = match store::runs::active(conn, &uid).await? {
                 None => None,
-                Some(run) => Some(ActiveRun {
-                    overdue: run.overdue,
-                    max_parallel_nodes: usize::try_from(run.work.limits.max_parallel_nodes).unwrap_or(1),
-                    jobs: store::jobs::open(conn, run.id).await?,
-                    progress: store::runs::progress(conn, run.id).await?,
-                    standings: dispatcher.standing(run.id),
-                    run,
-                }),
+                Some(run) => {
+                    let jobs = store::jobs::open(conn, run.id).await?;
+                    let running = jobs.iter().filter(|job| job.running).map(|job| job.ticket);
+                    dispatcher.hold(run.id, running);
+                    Some(ActiveRun {
+                        overdue: run.overdue,
+                        free_slots: dispatcher.free_slots(store::jobs::running(conn).await?),
+                        progress: store::runs::progress(conn, run.id).await?,
+                        standings: dispatcher.standing(run.id),
+                        jobs,
+                        run,
+                    })
+                }
             };
             let told_about = active.as_ref().map(|active| active.run.id).or_else(|| finished.first().map(|run| run.id));
             let failed_nodes = match told_about {
                 Some(run) => store::jobs::failed_nodes(conn, run, FAILED_NODES).await?,
                 None => store::jobs::FailedNodes::default(),
             };
-            let results_read = active.is_none();
-            let results =
-                if results_read { store::results::read(conn, &uid, &nodes, TOP_VOLUMES).await? } else { None };
-            Ok(Runs { active, wanted, finished, failed_nodes, results, results_read, without_docker })
+            let figures_read = active.is_none();
+            let view = View { scan_uid: &uid, nodes: &nodes, unused_after_days: scan.spec.unused_after_days };
+            let figures = if figures_read { figures::read(conn, view, figures::LISTED).await? } else { None };
+            Ok(Runs { active, asked, last_due, finished, failed_nodes, figures, figures_read, without_docker })
         })
         .await
 }

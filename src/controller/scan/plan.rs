@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use uuid::Uuid;
 
+use super::agenda::{Agenda, agenda};
 use super::observe::{ActiveRun, Observed, OpenJob, Runs};
 use crate::controller::dispatch::{Problem, Standing};
 use crate::controller::fleet::{Fleet, Node};
-use crate::crd::VolumeScan;
 use crate::crd::conditions::reason;
-use crate::domain::run::{Ending, JobReason, RunKey};
+use crate::crd::{ConcurrencyPolicy, VolumeScan};
+use crate::domain::run::{CancelReason, Ending, JobReason, RunKey};
 use crate::domain::selector::VolumeMatcher;
 
 /// How long the leader must have been in unbroken contact with the database before it judges leases and deadlines: agents renew every
@@ -26,8 +28,10 @@ pub struct Plan {
     pub start: Option<Start>,
     /// Steps on the jobs of the active run.
     pub steps: Vec<Step>,
-    /// The active run is over.
+    /// The active run is over; this goes before any `start`.
     pub finish: Option<Finish>,
+    /// The scan has outlived `ttlSecondsAfterFinished`.
+    pub delete: bool,
 }
 
 /// A spec that the schema lets pass but nothing can be done with.
@@ -73,6 +77,8 @@ pub enum Step {
         job: i64,
         /// Its ticket.
         ticket: Uuid,
+        /// Attempts that a node of this run has.
+        max_attempts: i32,
     },
     /// End the job without a result.
     End {
@@ -94,33 +100,77 @@ pub enum Finish {
     AllEnded,
     /// Its deadline has passed: what is still open ends with it.
     Deadline,
+    /// It is not wanted any more: what is still open ends with it.
+    Cancel(CancelReason),
 }
 
 /// Decides. `observed.runs` is absent while the database cannot be used: then there is nothing to plan, only to tell.
 pub fn plan(scan: &VolumeScan, observed: &Observed) -> Plan {
-    if let Some(selector) = &scan.spec.volume_selector
-        && let Err(invalid) = VolumeMatcher::new(selector)
-    {
-        let invalid = Invalid { reason: reason::INVALID_SELECTOR, message: invalid.to_string() };
-        return Plan { invalid: Some(invalid), ..Plan::default() };
-    }
-    match &observed.runs {
-        None | Some(Runs { active: None, wanted: Some(_), .. }) => Plan::default(),
-        Some(Runs { active: Some(active), .. }) => conduct(active, observed),
-        Some(Runs { active: None, wanted: None, .. }) => {
-            Plan { start: Some(start(scan, &observed.fleet)), ..Plan::default() }
+    let accepted = accept(scan, observed);
+    let Some(runs) = &observed.runs else { return Plan { invalid: accepted.err(), ..Plan::default() } };
+    // A spec that became unusable must not leave the run under way alone.
+    let conducted = runs.active.as_ref().map_or_else(Plan::default, |active| conduct(active, observed));
+    let wanted = match accepted {
+        Ok(agenda) => wanted(scan, runs, &agenda),
+        Err(invalid) => return Plan { invalid: Some(invalid), ..conducted },
+    };
+    match (&runs.active, wanted) {
+        (Some(active), wanted) if scan.spec.cancel_run_id == Some(active.run.id) => {
+            let start = wanted.map(|key| start(scan, &observed.fleet, key));
+            Plan { finish: Some(Finish::Cancel(CancelReason::CancelRequested)), start, ..Plan::default() }
         }
+        (Some(_), Some(key)) if scan.spec.concurrency_policy == ConcurrencyPolicy::Replace => {
+            let start = Some(start(scan, &observed.fleet, key));
+            Plan { finish: Some(Finish::Cancel(CancelReason::Replaced)), start, ..Plan::default() }
+        }
+        (Some(_), _) => conducted,
+        (None, Some(key)) => Plan { start: Some(start(scan, &observed.fleet, key)), ..Plan::default() },
+        (None, None) => Plan { delete: expiry(scan, runs).is_some_and(|at| at <= observed.now), ..Plan::default() },
     }
 }
 
-/// The run this spec asks for.
-pub fn wanted_key(scan: &VolumeScan) -> RunKey {
-    scan.spec.trigger.clone().map_or(RunKey::Once, RunKey::Trigger)
+/// What of the spec the schema could not check.
+fn accept(scan: &VolumeScan, observed: &Observed) -> Result<Agenda, Invalid> {
+    let invalid = |reason, message| Invalid { reason, message };
+    if let Some(selector) = &scan.spec.volume_selector {
+        VolumeMatcher::new(selector).map_err(|error| invalid(reason::INVALID_SELECTOR, error.to_string()))?;
+    }
+    let limit = &scan.spec.limits.max_parallel_nodes;
+    if limit.of(1).is_none() {
+        let message = format!("spec.limits.maxParallelNodes: {limit} is neither a number of nodes nor a share of them");
+        return Err(invalid(reason::INVALID_SPEC, message));
+    }
+    agenda(scan, observed).map_err(|error| invalid(reason::INVALID_SCHEDULE, error.to_string()))
 }
 
-fn start(scan: &VolumeScan, fleet: &Fleet) -> Start {
+/// The run that ought to be under way, or next. What was asked for goes before what is scheduled: it is never skipped.
+fn wanted(scan: &VolumeScan, runs: &Runs, agenda: &Agenda) -> Option<RunKey> {
+    if scan.spec.suspend {
+        return None;
+    }
+    asked_key(scan).filter(|_| runs.asked.is_none()).or_else(|| agenda.due.map(RunKey::Scheduled))
+}
+
+/// The run this spec asks for beside any schedule.
+pub fn asked_key(scan: &VolumeScan) -> Option<RunKey> {
+    match (&scan.spec.trigger, &scan.spec.schedule) {
+        (Some(trigger), _) => Some(RunKey::Trigger(trigger.clone())),
+        (None, None) => Some(RunKey::Once),
+        (None, Some(_)) => None,
+    }
+}
+
+/// When a scan without schedule is to be deleted; `None` while it has work, and without `ttlSecondsAfterFinished`.
+pub fn expiry(scan: &VolumeScan, runs: &Runs) -> Option<Timestamp> {
+    let ttl = scan.spec.ttl_seconds_after_finished.filter(|_| scan.spec.schedule.is_none())?;
+    runs.asked.filter(|_| runs.active.is_none())?;
+    let ended = runs.finished.first()?.completed_at?.timestamp();
+    Timestamp::from_second(ended.saturating_add(ttl.into())).ok()
+}
+
+fn start(scan: &VolumeScan, fleet: &Fleet, key: RunKey) -> Start {
     let selected = fleet.select(scan.spec.node_selector.as_ref());
-    Start { key: wanted_key(scan), nodes: selected.map(|(name, node)| (name.clone(), node.uid.clone())).collect() }
+    Start { key, nodes: selected.map(|(name, node)| (name.clone(), node.uid.clone())).collect() }
 }
 
 fn conduct(active: &ActiveRun, observed: &Observed) -> Plan {
@@ -131,22 +181,29 @@ fn conduct(active: &ActiveRun, observed: &Observed) -> Plan {
     if active.overdue && settled {
         return Plan { finish: Some(Finish::Deadline), ..Plan::default() };
     }
+    let total = usize::try_from(active.run.nodes.total).unwrap_or(0);
+    let work = &active.run.work;
+    let busy = active.jobs.iter().filter(|job| job.running || active.standing(job).in_flight).count();
+    // The snapshot was accepted when the run began.
+    let own_slots = work.limits.max_parallel_nodes.of(total).unwrap_or(1).saturating_sub(busy);
+    let slots = own_slots.min(active.free_slots);
+    Plan { steps: dispatch(active, observed, settled, slots), ..Plan::default() }
+}
+
+/// A step for each job that needs one; at most `slots` of them are offers.
+fn dispatch(active: &ActiveRun, observed: &Observed, settled: bool, mut slots: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut waiting: Vec<(&OpenJob, &Node, Standing)> = Vec::new();
-    let mut slots = active.max_parallel_nodes;
     for job in &active.jobs {
-        let standing = active.standings.get(&job.ticket).cloned().unwrap_or_default();
+        let standing = active.standing(job);
         let same_node = observed.fleet.nodes.get(&job.node).filter(|node| node.uid == job.node_uid);
-        if job.running || standing.in_flight {
-            slots = slots.saturating_sub(1);
-        }
         match same_node {
             None => steps.push(end(
                 job,
                 JobReason::NodeGone,
                 format!("node {} is no longer the machine the run began with", job.node),
             )),
-            Some(_) if job.running => steps.extend(watch_over(job, settled)),
+            Some(_) if job.running => steps.extend(watch_over(job, active.run.work.max_attempts, settled)),
             Some(node) => match standing {
                 Standing { in_flight: true, .. } => {}
                 Standing { overdue: true, problem: Some(problem), .. } => {
@@ -170,10 +227,10 @@ fn conduct(active: &ActiveRun, observed: &Observed) -> Plan {
         }
         steps.push(step);
     }
-    Plan { steps, ..Plan::default() }
+    steps
 }
 
-fn watch_over(job: &OpenJob, settled: bool) -> Option<Step> {
+fn watch_over(job: &OpenJob, max_attempts: i32, settled: bool) -> Option<Step> {
     match job {
         _ if !settled => None,
         job if job.node_overdue => Some(end(
@@ -181,7 +238,7 @@ fn watch_over(job: &OpenJob, settled: bool) -> Option<Step> {
             JobReason::NodeTimeout,
             "nodeTimeoutSeconds passed and the agent did not end the job".to_owned(),
         )),
-        job if job.lease_expired => Some(Step::Retire { job: job.id, ticket: job.ticket }),
+        job if job.lease_expired => Some(Step::Retire { job: job.id, ticket: job.ticket, max_attempts }),
         _ => None,
     }
 }

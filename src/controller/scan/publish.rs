@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use chrono::SecondsFormat;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::agenda::agenda;
 use super::observe::{Observed, Runs};
 use super::plan::Invalid;
 use super::status;
@@ -55,6 +57,9 @@ pub async fn publish(
     }
     write(context, scan, &next).await?;
     context.wrote(uid, Instant::now());
+    if let Some(skipped) = agenda(scan, observed).ok().and_then(|agenda| agenda.skipped) {
+        context.metrics.runs_skipped(skipped.count);
+    }
     for notice in notices(scan, &before, &next, observed) {
         context.reporter.tell(&scan.object_ref(&()), notice).await;
     }
@@ -118,6 +123,7 @@ fn notices(scan: &VolumeScan, before: &VolumeScanStatus, next: &VolumeScanStatus
     {
         notices.push(ended(run, next));
     }
+    notices.extend(skipped(scan, observed));
     let taken = next.last_handled_trigger != before.last_handled_trigger;
     let old_run = observed.runs.as_ref().is_some_and(|runs| is_old(runs, before));
     if taken
@@ -133,9 +139,21 @@ fn notices(scan: &VolumeScan, before: &VolumeScanStatus, next: &VolumeScanStatus
     notices
 }
 
-/// Whether the wanted run had ended before this status was due.
+/// Whether the run asked for had ended before this status was due.
 fn is_old(runs: &Runs, before: &VolumeScanStatus) -> bool {
-    runs.wanted.zip(before.last_run.as_ref()).is_some_and(|(wanted, last)| wanted <= last.id)
+    runs.asked.zip(before.last_run.as_ref()).is_some_and(|(asked, last)| asked <= last.id)
+}
+
+fn skipped(scan: &VolumeScan, observed: &Observed) -> Option<Notice> {
+    let agenda = agenda(scan, observed).ok()?;
+    let (skipped, last) = (agenda.skipped?, agenda.settled?);
+    let last = last.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let note = format!(
+        "{} scheduled runs did not start, the last one due at {last}: {}",
+        skipped.count,
+        skipped.cause.as_str()
+    );
+    Some(Notice { type_: EventType::Warning, reason: "RunSkipped", note })
 }
 
 fn ended(run: &crate::crd::FinishedRun, status: &VolumeScanStatus) -> Notice {

@@ -2,15 +2,16 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
 
+use super::agenda::agenda;
 use super::conditions::statements;
+use super::figures;
 use super::observe::{ActiveRun, Observed, Runs};
 use super::plan::Invalid;
 use crate::controller::fleet::Fleet;
 use crate::crd::conditions::{build, shorten, to_seconds};
-use crate::crd::{
-    self, Agents, Database, Display, FailedNode, FinishedRun, State, TopVolume, Totals, VolumeScan, VolumeScanStatus,
-};
+use crate::crd::{self, Agents, Database, Display, FailedNode, FinishedRun, State, VolumeScan, VolumeScanStatus};
 use crate::domain::bytes::HumanBytes;
 use crate::domain::run::RunResult;
 use crate::store;
@@ -27,17 +28,32 @@ pub fn next(scan: &VolumeScan, observed: &Observed, invalid: Option<&Invalid>) -
     if let Some(runs) = &observed.runs {
         tell_runs(&mut status, scan, runs);
     }
+    tell_schedule(&mut status, scan, observed);
     status.display = Some(display(&status));
-    status.state = Some(state(&status, invalid));
+    status.state = Some(state(scan, &status, invalid));
     let statements = statements(scan, observed, invalid, &status);
     status.conditions = build(statements, &status.conditions, scan.metadata.generation, observed.now);
     fit(&mut status);
     status
 }
 
+/// What is invalid is told by the conditions; the last times stay.
+fn tell_schedule(status: &mut VolumeScanStatus, scan: &VolumeScan, observed: &Observed) {
+    let Ok(agenda) = agenda(scan, observed) else {
+        status.next_schedule_time = None;
+        return;
+    };
+    status.schedule = agenda.followed;
+    status.next_schedule_time = agenda.next.map(time);
+    status.last_schedule_time = agenda.settled.map(time);
+    if let Some(skipped) = agenda.skipped {
+        status.skipped_runs = Some(status.skipped_runs.unwrap_or(0).saturating_add(skipped.count));
+    }
+}
+
 fn tell_runs(status: &mut VolumeScanStatus, scan: &VolumeScan, runs: &Runs) {
     status.active_run = runs.active.as_ref().map(active_run);
-    if runs.wanted.is_some() {
+    if runs.asked.is_some() {
         status.last_handled_trigger.clone_from(&scan.spec.trigger);
     }
     status.failed_nodes = runs.failed_nodes.nodes.iter().map(failed_node).collect();
@@ -50,11 +66,8 @@ fn tell_runs(status: &mut VolumeScanStatus, scan: &VolumeScan, runs: &Runs) {
     if let Some(run) = status.history.iter().find(|run| run.result == RunResult::Succeeded) {
         status.last_successful_time = Some(run.completion_time.clone());
     }
-    if runs.results_read {
-        status.totals = runs.results.as_ref().map(totals);
-        status.top_volumes = runs.results.iter().flat_map(|results| &results.top).map(top_volume).collect();
-        let measured = runs.results.as_ref().map_or(0, |results| results.counts.measured + results.counts.partial);
-        status.top_volumes_omitted = omitted(measured, status.top_volumes.len());
+    if runs.figures_read {
+        figures::tell(status, runs.figures.as_ref());
     }
 }
 
@@ -67,7 +80,7 @@ pub(super) fn missing_run<'a>(status: &'a VolumeScanStatus, runs: &Runs) -> Opti
 }
 
 /// `None` when nothing is left out.
-fn omitted(total: i64, shown: usize) -> Option<i64> {
+pub(super) fn omitted(total: i64, shown: usize) -> Option<i64> {
     let shown = i64::try_from(shown).unwrap_or(i64::MAX);
     Some(total.saturating_sub(shown)).filter(|omitted| *omitted > 0)
 }
@@ -105,31 +118,6 @@ fn failed_node(failed: &store::jobs::FailedNode) -> FailedNode {
     }
 }
 
-fn totals(results: &store::results::Results) -> Totals {
-    Totals {
-        counts: results.counts,
-        allocated_bytes: results.allocated_bytes,
-        apparent_bytes: results.apparent_bytes,
-        files: results.files,
-        stale_nodes: results.stale_nodes,
-        oldest_data_time: results.oldest_data_time.map(time),
-    }
-}
-
-fn top_volume(volume: &store::results::VolumeRow) -> TopVolume {
-    TopVolume {
-        node: volume.node.clone(),
-        name: shorten(&volume.name, 255),
-        allocated_bytes: volume.allocated_bytes,
-        apparent_bytes: volume.apparent_bytes,
-        size: HumanBytes(volume.allocated_bytes).to_string(),
-        completeness: volume.completeness,
-        used_by_running: volume.used_by_running,
-        used_by_stopped: volume.used_by_stopped,
-        measured_time: time(volume.measured_at),
-    }
-}
-
 fn agents(scan: &VolumeScan, fleet: &Fleet, without_docker: Option<i32>) -> Agents {
     let nodes = || fleet.select(scan.spec.node_selector.as_ref());
     let ready = nodes().filter(|(_, node)| node.agent.as_ref().is_some_and(|agent| agent.ready)).count();
@@ -161,41 +149,70 @@ fn database(observed: &Observed, before: Option<&Database>) -> Database {
 fn display(status: &VolumeScanStatus) -> Display {
     let counts =
         status.active_run.as_ref().map(|run| run.nodes).or_else(|| status.last_run.as_ref().map(|run| run.nodes));
-    let at_least = |totals: &Totals| if totals.counts.partial > 0 { "≥" } else { "" };
+    let totals = status.totals.as_ref();
+    let at_least = |partial: i64| if partial > 0 { "≥" } else { "" };
     Display {
         nodes: counts.map(|nodes| format!("{}/{}", nodes.succeeded, nodes.total)),
-        size: status.totals.as_ref().map(|t| format!("{}{}", at_least(t), HumanBytes(t.allocated_bytes))),
+        size: totals.map(|t| format!("{}{}", at_least(t.counts.partial), HumanBytes(t.allocated_bytes))),
+        growth: status.growth.as_ref().map(|growth| {
+            let sign = if growth.bytes_per_day > 0 { "+" } else { "" };
+            format!("{sign}{}", HumanBytes(growth.bytes_per_day))
+        }),
+        removable: totals.map(|t| format!("{} ({})", t.candidates, HumanBytes(t.candidate_bytes))),
     }
 }
 
-fn state(status: &VolumeScanStatus, invalid: Option<&Invalid>) -> State {
+fn state(scan: &VolumeScan, status: &VolumeScanStatus, invalid: Option<&Invalid>) -> State {
     match (&status.active_run, &status.last_run) {
         _ if invalid.is_some() => State::Failed,
         (Some(_), _) => State::Running,
+        (None, _) if suspended(scan, status) => State::Suspended,
+        (None, _) if scan.spec.schedule.is_some() => State::Waiting,
         (None, None) => State::Pending,
         (None, Some(run)) if matches!(run.result, RunResult::Succeeded | RunResult::Partial) => State::Complete,
         (None, Some(_)) => State::Failed,
     }
 }
 
+/// Whether `suspend` keeps anything from starting: not of a scan without schedule whose run has ended.
+pub(super) fn suspended(scan: &VolumeScan, status: &VolumeScanStatus) -> bool {
+    let over =
+        scan.spec.schedule.is_none() && status.last_run.is_some() && status.last_handled_trigger == scan.spec.trigger;
+    scan.spec.suspend && !over
+}
+
 /// Shortens the lists, each time the one with the longest tail, until the status fits; what was cut stays counted.
 fn fit(status: &mut VolumeScanStatus) {
-    while serde_json::to_vec(status).map_or(0, |json| json.len()) > MAX_BYTES {
-        let size = |json: Result<Vec<u8>, serde_json::Error>| json.map_or(0, |json| json.len());
-        let top = size(serde_json::to_vec(&status.top_volumes));
-        let failed = size(serde_json::to_vec(&status.failed_nodes));
-        let history = size(serde_json::to_vec(&status.history));
-        if top >= failed && top >= history && status.top_volumes.pop().is_some() {
-            *status.top_volumes_omitted.get_or_insert_default() += 1;
-        } else if failed >= history && status.failed_nodes.pop().is_some() {
-            *status.failed_nodes_omitted.get_or_insert_default() += 1;
-        } else if status.history.pop().is_none() {
-            return;
+    fn cut<T: Serialize>(list: &mut Vec<T>, omitted: &mut Option<i64>) {
+        if list.pop().is_some() {
+            *omitted.get_or_insert_default() += 1;
+        }
+    }
+    while bytes(status) > MAX_BYTES {
+        let sizes = [
+            bytes(&status.top_volumes),
+            bytes(&status.fastest_growing),
+            bytes(&status.candidates),
+            bytes(&status.failed_nodes),
+            bytes(&status.history),
+        ];
+        let longest = sizes.iter().enumerate().max_by_key(|(_, size)| **size).map_or(0, |(list, _)| list);
+        match longest {
+            0 => cut(&mut status.top_volumes, &mut status.top_volumes_omitted),
+            1 => cut(&mut status.fastest_growing, &mut status.fastest_growing_omitted),
+            2 => cut(&mut status.candidates, &mut status.candidates_omitted),
+            3 => cut(&mut status.failed_nodes, &mut status.failed_nodes_omitted),
+            _ if status.history.pop().is_some() => {}
+            _ => return,
         }
     }
 }
 
+fn bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |json| json.len())
+}
+
 /// The one place where the database's times become Kubernetes' times, which have whole seconds.
-fn time(time: chrono::DateTime<chrono::Utc>) -> Time {
+pub(super) fn time(time: chrono::DateTime<chrono::Utc>) -> Time {
     Time(Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH))
 }

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use sqlx::PgConnection;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use volumeviz::store::figures::{self, View};
 use volumeviz::store::filter::VolumeFilter;
 use volumeviz::store::page::{Direction, Page, VolumeList, VolumeSort};
 use volumeviz::store::sizes::{self, Resolution};
-use volumeviz::store::{Labels, jobs, results, runs, volumes};
+use volumeviz::store::{Labels, jobs, runs, volumes};
 
 use crate::*;
 
@@ -172,8 +173,9 @@ async fn leaders_statements(server: &mut Server, run: i64) {
     server.plans("active run", async |conn| runs::active(conn, "scan-uid").await).await;
     server.plans("history of runs", async |conn| runs::history(conn, "scan-uid", 5).await).await;
     let one = vec!["n7".to_owned()];
+    let view = View { scan_uid: "scan-uid", nodes: &one, unused_after_days: 30 };
     let indexes = ["idx_scan_jobs_node", "idx_scan_results_job_volume"];
-    server.uses("totals of a scan", &indexes, async |conn| results::read(conn, "scan-uid", &one, 10).await).await;
+    server.uses("totals of a scan", &indexes, async |conn| figures::read(conn, view, 10).await).await;
 }
 
 async fn readers_statements(server: &mut Server) {

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+mod calendar;
 mod restored;
 mod told;
 
@@ -23,9 +24,9 @@ use crate::crd::{State, VolumeScan, VolumeScanSpec, VolumeScanStatus};
 use crate::domain::measurement::{Completeness, VolumeCounts};
 use crate::domain::run::{Ending, JobReason, NodeCounts, RunResult};
 use crate::domain::selector::{LabelSelector, LabelValue, NameGlob, VolumeSelector};
-use crate::domain::work::{Limits, WorkOrder};
+use crate::domain::work::{Limits, NodeLimit, WorkOrder};
+use crate::store::figures::{CandidateRow, Figures, GrowingRow, Growth, VolumeRow};
 use crate::store::jobs::{FailedNode, FailedNodes};
-use crate::store::results::{Results, VolumeRow};
 use crate::store::runs::{Run, RunProgress};
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -89,11 +90,15 @@ fn active(jobs: Vec<OpenJob>) -> ActiveRun {
     ActiveRun {
         run: run(),
         overdue: false,
-        max_parallel_nodes: 20,
+        free_slots: 50,
         jobs,
         progress: RunProgress::default(),
         standings: HashMap::new(),
     }
+}
+
+fn at_most(active: &mut ActiveRun, nodes: NodeLimit) {
+    active.run.work.limits.max_parallel_nodes = nodes;
 }
 
 fn healthy() -> DatabaseHealth {
@@ -112,11 +117,11 @@ fn observed(runs: Runs) -> Observed {
 }
 
 fn with_active(active: ActiveRun) -> Observed {
-    observed(Runs { wanted: Some(active.run.id), active: Some(active), ..Runs::default() })
+    observed(Runs { asked: Some(active.run.id), active: Some(active), ..Runs::default() })
 }
 
 fn at_rest(last: Run) -> Observed {
-    observed(Runs { wanted: Some(last.id), finished: vec![last], results_read: true, ..Runs::default() })
+    observed(Runs { asked: Some(last.id), finished: vec![last], figures_read: true, ..Runs::default() })
 }
 
 fn edit_fleet(observed: &mut Observed, edit: impl FnOnce(&mut Fleet)) {
@@ -153,7 +158,7 @@ fn a_new_trigger_starts_a_run_and_a_used_one_does_not() {
     let mut scan = scan();
     scan.spec.trigger = Some("again".to_owned());
     let unknown_key =
-        observed(Runs { wanted: None, finished: vec![ended(RunResult::Succeeded, "RunSucceeded")], ..Runs::default() });
+        observed(Runs { asked: None, finished: vec![ended(RunResult::Succeeded, "RunSucceeded")], ..Runs::default() });
     assert_eq!(plan(&scan, &unknown_key).start.unwrap().key.to_string(), "t:again");
     assert_eq!(plan(&scan, &at_rest(ended(RunResult::Succeeded, "RunSucceeded"))), Plan::default());
 }
@@ -163,7 +168,7 @@ fn a_trigger_waits_for_the_active_run() {
     let mut scan = scan();
     scan.spec.trigger = Some("again".to_owned());
     let mut busy = with_active(active(vec![job(1)]));
-    busy.runs.as_mut().unwrap().wanted = None;
+    busy.runs.as_mut().unwrap().asked = None;
     assert_eq!(plan(&scan, &busy).start, None);
 }
 
@@ -186,16 +191,31 @@ fn an_invalid_glob_stalls_and_plans_nothing() {
 #[test]
 fn no_more_nodes_at_a_time_than_allowed() {
     let mut busy = active(vec![OpenJob { running: true, ..job(1) }, job(2), job(3)]);
-    busy.max_parallel_nodes = 2;
+    at_most(&mut busy, NodeLimit::Count(2));
     assert_eq!(offered(&steps(&with_active(busy.clone()))), [2]);
     busy.standings.insert(job(2).ticket, Standing { in_flight: true, ..Standing::default() });
     assert_eq!(offered(&steps(&with_active(busy))), [0_i64; 0], "a post in flight holds a slot");
 }
 
 #[test]
+fn a_share_of_the_runs_nodes_is_rounded_up() {
+    let mut waiting = active(vec![job(1), job(2), job(3)]);
+    at_most(&mut waiting, NodeLimit::Share("34%".to_owned()));
+    assert_eq!(offered(&steps(&with_active(waiting))), [1, 2], "34 % of three nodes");
+}
+
+#[test]
+fn all_scans_together_keep_to_the_installations_slots() {
+    let waiting = ActiveRun { free_slots: 1, ..active(vec![job(1), job(2)]) };
+    assert_eq!(offered(&steps(&with_active(waiting))), [1]);
+    let none = ActiveRun { free_slots: 0, ..active(vec![OpenJob { running: true, ..job(1) }, job(2)]) };
+    assert_eq!(steps(&with_active(none)), [], "what runs goes on");
+}
+
+#[test]
 fn a_node_that_was_tried_in_vain_lets_the_others_go_first() {
     let mut waiting = active(vec![job(1), job(2)]);
-    waiting.max_parallel_nodes = 1;
+    at_most(&mut waiting, NodeLimit::Count(1));
     waiting.standings.insert(job(1).ticket, Standing { failures: 3, ..Standing::default() });
     assert_eq!(offered(&steps(&with_active(waiting))), [2]);
 }
@@ -203,7 +223,7 @@ fn a_node_that_was_tried_in_vain_lets_the_others_go_first() {
 #[test]
 fn a_node_without_agent_takes_no_slot_and_is_missed() {
     let mut waiting = active(vec![job(1), job(2)]);
-    waiting.max_parallel_nodes = 1;
+    at_most(&mut waiting, NodeLimit::Count(1));
     let mut observed = with_active(waiting);
     edit_fleet(&mut observed, |fleet| fleet.nodes.get_mut("node-1").unwrap().agent = None);
     let steps = steps(&observed);
@@ -229,7 +249,7 @@ fn an_overdue_ticket_is_skipped_with_what_was_missing() {
 #[test]
 fn an_expired_lease_is_judged_only_after_unbroken_contact() {
     let mut observed = with_active(active(vec![OpenJob { running: true, lease_expired: true, ..job(1) }]));
-    assert_eq!(steps(&observed), [Step::Retire { job: 1, ticket: job(1).ticket }]);
+    assert_eq!(steps(&observed), [Step::Retire { job: 1, ticket: job(1).ticket, max_attempts: 3 }]);
     observed.database.contact_for = Duration::from_secs(44);
     assert_eq!(steps(&observed), []);
 }
@@ -279,18 +299,19 @@ proptest! {
     fn dispatch_keeps_its_laws(
         jobs in prop::collection::btree_map(1_u8..=5, any_job(), 0..5),
         standings in prop::collection::vec(any_standing(), 6),
-        max in 1_usize..4,
+        max in 1_i32..4,
         contact in 0_u64..100,
     ) {
         let jobs: Vec<OpenJob> = jobs.into_iter().map(|(n, wild)| OpenJob { id: i64::from(n), ticket: job(n).ticket, node: job(n).node, ..wild }).collect();
         let standings: HashMap<Uuid, Standing> = (1_u8..=5).map(|n| (job(n).ticket, standings[usize::from(n)].clone())).collect();
         let held = jobs.iter().filter(|job| job.running || standings[&job.ticket].in_flight).count();
-        let mut observed = with_active(ActiveRun { standings: standings.clone(), max_parallel_nodes: max, ..active(jobs.clone()) });
+        let mut observed = with_active(ActiveRun { standings: standings.clone(), ..active(jobs.clone()) });
+        at_most(observed.runs.as_mut().unwrap().active.as_mut().unwrap(), NodeLimit::Count(max));
         observed.database.contact_for = Duration::from_secs(contact);
         let first = plan(&scan(), &observed);
         prop_assert_eq!(&first, &plan(&scan(), &observed), "the same observation gives the same plan");
         let offers = offered(&first.steps);
-        prop_assert!(offers.is_empty() || offers.len() + held <= max);
+        prop_assert!(offers.is_empty() || i32::try_from(offers.len() + held).unwrap() <= max);
         let mut touched: Vec<Uuid> = first.steps.iter().map(ticket).collect();
         let count = touched.len();
         touched.sort_unstable();

@@ -1,6 +1,6 @@
 //! A database that was restored to an earlier time knows less than the status does.
 
-use super::told::biggest_results;
+use super::told::some_figures;
 use super::*;
 use crate::crd::conditions;
 
@@ -8,7 +8,7 @@ use crate::crd::conditions;
 fn told() -> VolumeScan {
     let mut scan = scan();
     let mut observed = at_rest(ended(RunResult::Succeeded, "AllNodesSucceeded"));
-    observed.runs.as_mut().unwrap().results = Some(biggest_results());
+    observed.runs.as_mut().unwrap().figures = Some(some_figures());
     scan.status = Some(status::next(&scan, &observed, None));
     scan
 }
@@ -28,8 +28,8 @@ fn figures_stay_and_the_status_says_that_results_are_missing() {
     let before = scan.status.clone().unwrap();
     assert_eq!(database_ready(&before).1, "Connected");
     let older = Run { id: 3, completed_at: Some(at(500)), ..ended(RunResult::Succeeded, "AllNodesSucceeded") };
-    let nothing = observed(Runs { results_read: true, ..Runs::default() });
-    let less = observed(Runs { finished: vec![older], results_read: true, ..Runs::default() });
+    let nothing = observed(Runs { figures_read: true, ..Runs::default() });
+    let less = observed(Runs { finished: vec![older], figures_read: true, ..Runs::default() });
     let replanned = with_active(active(vec![job(1)]));
     for observed in [nothing, less, replanned] {
         let status = status::next(&scan, &observed, None);
@@ -41,7 +41,7 @@ fn figures_stay_and_the_status_says_that_results_are_missing() {
 
 #[test]
 fn the_run_is_planned_again_from_the_resource() {
-    let plan = plan(&told(), &observed(Runs { results_read: true, ..Runs::default() }));
+    let plan = plan(&told(), &observed(Runs { figures_read: true, ..Runs::default() }));
     assert_eq!(plan.start.unwrap().key.to_string(), "once");
 }
 

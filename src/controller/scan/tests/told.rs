@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn truth(status: &VolumeScanStatus, type_: &str) -> Option<(String, String)> {
+pub(super) fn truth(status: &VolumeScanStatus, type_: &str) -> Option<(String, String)> {
     status.conditions.iter().find(|c| c.type_ == type_).map(|c| (c.status.clone(), c.reason.clone()))
 }
 
-fn says(status: &VolumeScanStatus, type_: &str, truth_is: &str, reason: &str) {
+pub(super) fn says(status: &VolumeScanStatus, type_: &str, truth_is: &str, reason: &str) {
     assert_eq!(truth(status, type_), Some((truth_is.to_owned(), reason.to_owned())), "{type_}");
 }
 
@@ -34,7 +34,7 @@ fn conditions_of_a_scan_through_its_life() {
 fn while_the_database_is_away_the_last_results_stay() {
     let mut scan = scan();
     let mut results = at_rest(ended(RunResult::Succeeded, "RunSucceeded"));
-    results.runs.as_mut().unwrap().results = Some(biggest_results());
+    results.runs.as_mut().unwrap().figures = Some(some_figures());
     scan.status = Some(status::next(&scan, &results, None));
     let problem = DatabaseProblem { reason: "Unreachable", message: "connection refused".to_owned() };
     let away = Observed { runs: None, database: healthy().with_problem(problem, results.now), ..results };
@@ -62,14 +62,23 @@ fn the_same_observation_gives_the_same_status() {
 #[test]
 fn a_partial_sum_is_shown_as_a_lower_bound() {
     let mut observed = at_rest(ended(RunResult::Succeeded, "RunSucceeded"));
-    let mut results = biggest_results();
-    results.allocated_bytes = 2048;
-    observed.runs.as_mut().unwrap().results = Some(results);
+    let mut figures = biggest_figures();
+    figures.allocated_bytes = 2048;
+    observed.runs.as_mut().unwrap().figures = Some(figures);
     let display = status::next(&scan(), &observed, None).display.unwrap();
     assert_eq!(display.size.unwrap(), "≥2.00 KiB");
 }
 
-pub(super) fn biggest_results() -> Results {
+/// Figures that leave room in a status.
+pub(super) fn some_figures() -> Figures {
+    let mut figures = biggest_figures();
+    figures.top.truncate(2);
+    figures.fastest.truncate(2);
+    figures.removable.truncate(2);
+    figures
+}
+
+fn biggest_figures() -> Figures {
     let name: String = "ü".repeat(300);
     let row = VolumeRow {
         node: "n".repeat(253),
@@ -81,8 +90,25 @@ pub(super) fn biggest_results() -> Results {
         used_by_stopped: i64::MAX,
         measured_at: at(1005),
     };
+    let growing = GrowingRow {
+        node: "n".repeat(253),
+        name: "\u{1}".repeat(300),
+        bytes_per_day: i64::MAX,
+        allocated_bytes: i64::MAX,
+        available_bytes: Some(i64::MAX),
+    };
+    let candidate = CandidateRow {
+        node: "n".repeat(253),
+        name: "\"".repeat(300),
+        unused_since: at(5),
+        seen_used: true,
+        held_by_stopped: i64::MAX,
+        origin: serde_json::json!({"container": "c".repeat(500), "image": "i".repeat(500)}),
+        allocated_bytes: Some(i64::MAX),
+        last_seen_at: at(1005),
+    };
     let million = 1_000_000;
-    Results {
+    Figures {
         counts: VolumeCounts {
             volumes: million,
             measured: million / 2,
@@ -98,7 +124,14 @@ pub(super) fn biggest_results() -> Results {
         files: i64::MAX,
         stale_nodes: 10_000,
         oldest_data_time: Some(at(1) + TimeDelta::days(1)),
+        candidates: million,
+        candidate_bytes: i64::MAX,
+        candidates_held: million,
+        growth: Some(Growth { bytes_per_day: i64::MAX, window_days: 14, samples: 14, volumes: million }),
+        growing: million,
         top: vec![row; 10],
+        fastest: vec![growing; 10],
+        removable: vec![candidate; 10],
     }
 }
 
@@ -120,11 +153,11 @@ fn the_biggest_status_fits_its_budget() {
     };
     let finished = vec![Run { reason: Some("R".repeat(64)), nodes, ..ended(RunResult::Partial, "") }; 5];
     let mut observed = observed(Runs {
-        wanted: Some(7),
+        asked: Some(7),
         finished,
         failed_nodes: FailedNodes { nodes: vec![failed; 10], total: 10_000 },
-        results: Some(biggest_results()),
-        results_read: true,
+        figures: Some(biggest_figures()),
+        figures_read: true,
         ..Runs::default()
     });
     let problem = DatabaseProblem { reason: "Unreachable", message: "\"".repeat(5000) };
@@ -140,6 +173,10 @@ fn the_biggest_status_fits_its_budget() {
     assert_eq!(status.top_volumes_omitted, Some(1_000_000 - shown));
     let shown = i64::try_from(status.failed_nodes.len()).unwrap();
     assert_eq!(status.failed_nodes_omitted, Some(10_000 - shown));
+    let shown = i64::try_from(status.candidates.len()).unwrap();
+    assert_eq!(status.candidates_omitted, Some(2_000_000 - shown));
+    let shown = i64::try_from(status.fastest_growing.len()).unwrap();
+    assert_eq!(status.fastest_growing_omitted, Some(1_000_000 - shown));
 }
 
 #[test]
@@ -148,11 +185,13 @@ fn limits_have_the_documented_defaults() {
     assert_eq!(
         spec.limits,
         Limits {
-            max_parallel_nodes: 20,
+            max_parallel_nodes: NodeLimit::Count(20),
             parallel_volumes: 1,
             volume_timeout_seconds: 600,
             node_timeout_seconds: 3600,
-            run_timeout_seconds: 7200
+            run_timeout_seconds: 7200,
+            min_interval_seconds: 0
         }
     );
+    assert_eq!(spec, VolumeScanSpec::default(), "an empty spec is what the code takes for one");
 }
