@@ -20,6 +20,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Config as ControllerConfig;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -196,7 +197,7 @@ async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> Resu
         known = known => if !known { return Err(Error::ReconcilerEnded) },
         () = stop.cancelled() => return Ok(()),
     }
-    let scans: Api<VolumeScan> = Api::all(context.client.clone());
+    let scans: Api<DeserializeGuard<VolumeScan>> = Api::all(context.client.clone());
     Controller::new(scans, watcher::Config::default())
         .with_config(ControllerConfig::default().concurrency(CONCURRENT_PASSES))
         .reconcile_all_on(health::changes(context.health_changes()))
@@ -209,11 +210,11 @@ async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> Resu
 }
 
 async fn timed_pass(
-    scan: Arc<VolumeScan>,
+    scan: Arc<DeserializeGuard<VolumeScan>>,
     context: Arc<Context>,
 ) -> Result<kube::runtime::controller::Action, scan::Error> {
     let started = Instant::now();
-    let pass = scan::reconcile(scan, Arc::clone(&context));
+    let pass = scan::reconcile_any(scan, Arc::clone(&context));
     let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(scan::Error::Timeout(PASS_DEADLINE)));
     context.metrics.reconciled(started, outcome.as_ref().map_or_else(scan::Error::step, |_| "Ok"));
     if let Err(error) = &outcome {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as KubeReporter};
 use kube::runtime::reflector::ObjectRef;
@@ -21,7 +22,8 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
 /// How one pass of the VolumeScan reconciler ended.
-pub type Outcome = Result<(ObjectRef<VolumeScan>, Action), ControllerError<scan::Error, watcher::Error>>;
+pub type Outcome =
+    Result<(ObjectRef<DeserializeGuard<VolumeScan>>, Action), ControllerError<scan::Error, watcher::Error>>;
 
 /// Something worth an Event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,7 @@
 mod database;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod life;
 
 use std::collections::BTreeMap;
 use std::fs;

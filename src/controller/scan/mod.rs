@@ -10,12 +10,14 @@ pub mod publish;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
 use agenda::agenda;
@@ -66,6 +68,17 @@ impl Error {
             },
             Self::Publish(_) => "KubernetesAPI",
             Self::Timeout(_) => "Timeout",
+        }
+    }
+}
+
+/// One pass over one scan, or over what is no scan of this version.
+pub async fn reconcile_any(scan: Arc<DeserializeGuard<VolumeScan>>, context: Arc<Context>) -> Result<Action, Error> {
+    match &scan.0 {
+        Ok(scan) => reconcile(Arc::new(scan.clone()), context).await,
+        Err(invalid) => {
+            unreadable::tell(&context, invalid).await?;
+            Ok(Action::requeue(AT_REST))
         }
     }
 }

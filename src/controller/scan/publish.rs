@@ -21,7 +21,7 @@ use crate::domain::run::RunResult;
 
 /// How often a status is written that differs in progress only.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-const PATCH_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const PATCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The status could not be written.
 #[derive(Debug, thiserror::Error)]

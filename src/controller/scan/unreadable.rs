@@ -1,0 +1,52 @@
+//! A VolumeScan that does not fit the type: it was stored under another version's schema. It must not stop the others, and its status says so.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::ApiResource;
+use kube::core::error_boundary::InvalidObject;
+use serde_json::json;
+
+use super::publish::{Error, PATCH_TIMEOUT};
+use crate::controller::context::{Context, FIELD_MANAGER};
+use crate::crd::conditions::{self, Statement, build, reason};
+use crate::crd::{State, VolumeScan};
+
+/// Writes `Ready=False`, `Stalled=True`, unless the status says so already; everything else in it stays.
+pub(super) async fn tell(context: &Context, invalid: &InvalidObject) -> Result<(), Error> {
+    let name = invalid.metadata.name.clone().unwrap_or_default();
+    let told = tokio::time::timeout(PATCH_TIMEOUT, write(context, &name, invalid)).await;
+    match told {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+        Ok(Err(source)) => Err(Error::Patch { name, source: Box::new(source) }),
+        Err(_) => Err(Error::Timeout { name }),
+    }
+}
+
+async fn write(context: &Context, name: &str, invalid: &InvalidObject) -> kube::Result<()> {
+    let scans: Api<DynamicObject> = Api::all_with(context.client.clone(), &ApiResource::erase::<VolumeScan>(&()));
+    let object = scans.get(name).await?;
+    let before: Vec<Condition> =
+        serde_json::from_value(object.data["status"]["conditions"].clone()).unwrap_or_default();
+    let say = |type_, holds| Statement {
+        type_,
+        holds,
+        reason: reason::INVALID_SPEC.to_owned(),
+        message: format!("the object does not fit this version's schema: {}", invalid.error),
+    };
+    let said = vec![say(conditions::READY, false), say(conditions::STALLED, true)];
+    let conditions = build(said, &before, invalid.metadata.generation, Timestamp::now());
+    if conditions == before {
+        return Ok(());
+    }
+    let status = json!({
+        "metadata": {"uid": invalid.metadata.uid},
+        "status": {"conditions": conditions, "state": State::Failed, "observedGeneration": invalid.metadata.generation},
+    });
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    scans.patch_status(name, &params, &Patch::Merge(&status)).await?;
+    context.metrics.status_written();
+    tracing::warn!(scan.name = name, "a volumescan does not fit this version's schema: {}", invalid.error);
+    Ok(())
+}
