@@ -112,8 +112,11 @@ fn next_pass(scan: &VolumeScan, observed: &Observed) -> Duration {
     let wait = wait.mul_f64(rand::random_range(0.8..=1.2));
     let next = agenda(scan, observed).ok().and_then(|agenda| agenda.next).map(|due| due.timestamp_millis());
     let expiry = observed.runs.as_ref().and_then(|runs| expiry(scan, runs)).map(Timestamp::as_millisecond);
-    let known = [next, expiry].into_iter().flatten().min();
-    // A moment later, so that the time has come by then.
-    let until = known.map(|at| at.saturating_sub(observed.now.as_millisecond()).saturating_add(10));
-    until.map_or(wait, |until| wait.min(Duration::from_millis(u64::try_from(until).unwrap_or(0))))
+    let until = |at: i64| match u64::try_from(at.saturating_sub(observed.now.as_millisecond())) {
+        // A moment later, so that the time has come by then.
+        Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds.saturating_add(10)),
+        // It was to be dealt with in this pass and could not.
+        Ok(0) | Err(_) => WHILE_ACTIVE,
+    };
+    [next, expiry].into_iter().flatten().map(until).fold(wait, Duration::min)
 }
