@@ -21,7 +21,7 @@ pub(super) struct Run {
     id: i64,
     /// The VolumeScan's name.
     scan: String,
-    /// What made it: `once` or `t:TRIGGER`.
+    /// What made it: `once`, `t:TRIGGER`, or `s:` and the time at which it was due.
     key: String,
     /// When it was planned.
     created_at: DateTime<Utc>,
