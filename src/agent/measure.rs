@@ -69,13 +69,14 @@ impl Measurer {
     /// Measures by these rules until `deadline`.
     pub fn new(walker: Walker, work: &WorkOrder, deadline: Instant) -> Self {
         let positive = |seconds: i32| u64::try_from(seconds).unwrap_or(1).max(1);
+        let budget = work.limits.entries_per_second.and_then(|entries| u64::try_from(entries).ok());
         Self {
             walker,
             mode: work.mode,
             parallel_volumes: usize::try_from(work.limits.parallel_volumes).unwrap_or(1).max(1),
             volume_timeout: Duration::from_secs(positive(work.limits.volume_timeout_seconds)),
             deadline,
-            handle: Handle::default(),
+            handle: budget.map_or_else(Handle::default, Handle::with_budget),
         }
     }
 

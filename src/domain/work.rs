@@ -88,6 +88,10 @@ pub struct Limits {
     /// Volumes measured at the same time on one node.
     #[schemars(range(min = 1, max = 16))]
     pub parallel_volumes: i32,
+    /// Files and directories looked at a second on one node, over all its volumes. Absent: as fast as it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 10_000_000))]
+    pub entries_per_second: Option<i32>,
     /// Seconds after which a volume's walk is cut off and its figures count as partial.
     #[schemars(range(min = 10, max = 86_400))]
     pub volume_timeout_seconds: i32,
@@ -107,6 +111,7 @@ impl Default for Limits {
         Self {
             max_parallel_nodes: NodeLimit::Count(20),
             parallel_volumes: 1,
+            entries_per_second: None,
             volume_timeout_seconds: 600,
             node_timeout_seconds: 3600,
             run_timeout_seconds: 7200,

@@ -50,6 +50,7 @@ async fn bad_input_is_refused_by_field() {
         (json!({"limits": {"maxParallelNodes": "0%"}}), "spec.limits.maxParallelNodes"),
         (json!({"limits": {"maxParallelNodes": "101%"}}), "spec.limits.maxParallelNodes"),
         (json!({"limits": {"maxParallelNodes": "5"}}), "spec.limits.maxParallelNodes"),
+        (json!({"limits": {"entriesPerSecond": 99}}), "spec.limits.entriesPerSecond"),
         (json!({"limits": {"minIntervalSeconds": -1}}), "spec.limits.minIntervalSeconds"),
         (json!({"volumeSelector": {"usage": ["Used"]}}), "spec.volumeSelector.usage[0]"),
         (json!({"trigger": ""}), "spec.trigger"),

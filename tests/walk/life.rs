@@ -176,3 +176,35 @@ fn a_whole_file_system_can_be_asked() {
     let Outcome::Measured(walked) = Walker::new(1).measure(&below, &fast) else { panic!("not measured") };
     assert!(!walked.from_filesystem, "a part of a file system must be walked");
 }
+
+#[test]
+fn a_budget_slows_a_walk_and_changes_no_figure() {
+    let root = tree();
+    fill(root.path(), 20, 50);
+    let walker = Walker::new(2);
+    let totals = |options: &Options| match walker.measure(root.path(), options) {
+        Outcome::Measured(measured) => (measured.totals, measured.errors, measured.cut_short),
+        outcome => panic!("{outcome:?}"),
+    };
+    let unbounded = totals(&Options::default());
+    let options = Options { handle: Handle::with_budget(5000), ..Options::default() };
+    let started = Instant::now();
+    assert_eq!(totals(&options), unbounded);
+    assert!(started.elapsed() >= Duration::from_millis(200), "1,020 entries at 5,000 a second");
+
+    // A walk that would take minutes by its budget ends when it is told to.
+    let options = Options { handle: Handle::with_budget(1), ..Options::default() };
+    let stop = options.handle.clone();
+    let walk = thread::spawn({
+        let root = root.path().to_path_buf();
+        move || walker.measure(&root, &options)
+    });
+    while stop.entries() == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let cancelled = Instant::now();
+    stop.cancel();
+    let Outcome::Measured(measured) = walk.join().unwrap() else { panic!("no figures") };
+    assert_eq!(measured.cut_short, Some(CutShort::Cancelled));
+    assert!(cancelled.elapsed() < Duration::from_secs(5), "{:?}", cancelled.elapsed());
+}

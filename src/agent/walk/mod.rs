@@ -10,6 +10,7 @@
 mod links;
 mod mounts;
 mod open;
+mod pace;
 mod sums;
 mod tree;
 mod worker;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::mounts::{Mount, is_mount_point};
+use self::pace::Pace;
 use self::worker::Walk;
 
 /// Threads that may hang in the kernel before every further walk is refused.
@@ -54,7 +56,7 @@ pub struct Options {
     pub handle: Handle,
 }
 
-/// Shared with a walk under way.
+/// Shared with one walk under way, or several.
 #[derive(Debug, Clone, Default)]
 pub struct Handle {
     inner: Arc<HandleInner>,
@@ -65,9 +67,16 @@ struct HandleInner {
     cancelled: AtomicBool,
     entries: AtomicU64,
     bytes: AtomicU64,
+    pace: Option<Pace>,
 }
 
 impl Handle {
+    /// A handle whose walks together look at no more than so many entries a second.
+    pub fn with_budget(entries_per_second: u64) -> Self {
+        let pace = Some(Pace::new(entries_per_second));
+        Self { inner: Arc::new(HandleInner { pace, ..HandleInner::default() }) }
+    }
+
     /// Stops the walk within 100 ms, unless the kernel does not answer.
     pub fn cancel(&self) {
         self.inner.cancelled.store(true, Ordering::Relaxed);
@@ -86,6 +95,10 @@ impl Handle {
     /// Bytes allocated to them.
     pub fn bytes(&self) -> u64 {
         self.inner.bytes.load(Ordering::Relaxed)
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        self.inner.pace.as_ref()
     }
 
     fn advance(&self, entries: u64, bytes: u64) {

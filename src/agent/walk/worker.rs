@@ -193,8 +193,12 @@ impl Walk {
     }
 
     fn add(&self, sums: Sums) {
-        self.handle.advance(sums.entries, sums.allocated);
+        let entries = sums.entries;
+        self.handle.advance(entries, sums.allocated);
         lock(&self.sums).merge(sums);
+        if let Some(pace) = self.handle.pace() {
+            pace.spend(entries, || self.is_over());
+        }
     }
 
     fn perform(&self, task: Task, buffer: &mut [MaybeUninit<u8>]) -> (Sums, Found) {
@@ -249,6 +253,7 @@ impl Walk {
         sums: &mut Sums,
     ) -> Found {
         let mut found = Found::default();
+        let tell_every = self.handle.pace().map_or(TELL_EVERY, |pace| pace.look_every().min(TELL_EVERY));
         if position > 0
             && let Err(error) = rustix::fs::seek(&**fd, SeekFrom::Start(position))
         {
@@ -277,7 +282,7 @@ impl Walk {
                 continue;
             }
             sums.entries += 1;
-            if sums.entries >= TELL_EVERY {
+            if sums.entries >= tell_every {
                 self.add(std::mem::take(sums));
             }
             if entry.file_type() == FileType::Directory {

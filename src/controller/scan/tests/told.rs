@@ -187,6 +187,7 @@ fn limits_have_the_documented_defaults() {
         Limits {
             max_parallel_nodes: NodeLimit::Count(20),
             parallel_volumes: 1,
+            entries_per_second: None,
             volume_timeout_seconds: 600,
             node_timeout_seconds: 3600,
             run_timeout_seconds: 7200,
