@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::refused;
 use crate::domain::contract::{
     Claim, CompleteBody, FailBody, FailureClass, HeartbeatBody, InventoryBody, MAX_BATCH_ROWS, Progress, Reply,
     ReportBody,
@@ -108,10 +109,24 @@ impl Session {
         }
     }
 
-    /// Sends one chunk of the inventory.
+    /// Sends one chunk of the inventory; a row that PostgreSQL refuses is replaced by one without what may be at fault, and spoils no other.
     pub async fn inventory(&self, chunk: InventoryBody) -> Result<(), Error> {
+        let mut chunks = vec![chunk];
+        while let Some(chunk) = chunks.pop() {
+            match self.list(&chunk).await {
+                Err(Error::Refused(error)) if error.is_invalid_data() => {
+                    let Some(smaller) = refused::smaller(chunk, &error) else { return Err(Error::Refused(error)) };
+                    chunks.extend(smaller.into_iter().rev());
+                }
+                sent => sent?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, chunk: &InventoryBody) -> Result<(), Error> {
         let reply = self
-            .insist("store the inventory", async |conn| store::agent::inventory(conn, self.ticket, &chunk).await)
+            .insist("store the inventory", async |conn| store::agent::inventory(conn, self.ticket, chunk).await)
             .await?;
         self.settle(reply)
     }
