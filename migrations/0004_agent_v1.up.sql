@@ -158,7 +158,7 @@ BEGIN
         LEFT JOIN (container_volumes JOIN containers ON containers.id = container_volumes.container_id AND containers.deleted_at IS NULL)
             ON container_volumes.volume_id = volume.id
         WHERE volume.node = job.node AND volume.deleted_at IS NULL AND (containers.id IS NOT NULL OR volume.origin = '{}')
-        ORDER BY volume.id, containers.state IN ('running', 'paused', 'restarting') DESC, containers.id DESC
+        ORDER BY volume.id, containers.is_running DESC, containers.id DESC
     ) AS found
     WHERE volumes.id = found.id AND volumes.origin <> found.origin;
 END
@@ -177,8 +177,7 @@ BEGIN
     FROM (
         SELECT candidate.id, EXISTS (
             SELECT FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
-            WHERE container_volumes.volume_id = candidate.id AND containers.deleted_at IS NULL
-                AND containers.state IN ('running', 'paused', 'restarting')
+            WHERE container_volumes.volume_id = candidate.id AND containers.deleted_at IS NULL AND containers.is_running
         ) AS running
         FROM volumes AS candidate WHERE candidate.node = job.node AND candidate.deleted_at IS NULL
     ) AS used
@@ -251,10 +250,11 @@ BEGIN
         samples = daily.samples + 1,
         min_allocated_bytes = least(daily.min_allocated_bytes, excluded.min_allocated_bytes),
         max_allocated_bytes = greatest(daily.max_allocated_bytes, excluded.max_allocated_bytes),
-        last_allocated_bytes = excluded.last_allocated_bytes,
-        last_apparent_bytes = excluded.last_apparent_bytes,
-        last_files = excluded.last_files,
-        last_at = excluded.last_at;
+        -- One that was measured earlier and arrives later is a sample, not the last.
+        last_allocated_bytes = CASE WHEN excluded.last_at >= daily.last_at THEN excluded.last_allocated_bytes ELSE daily.last_allocated_bytes END,
+        last_apparent_bytes = CASE WHEN excluded.last_at >= daily.last_at THEN excluded.last_apparent_bytes ELSE daily.last_apparent_bytes END,
+        last_files = CASE WHEN excluded.last_at >= daily.last_at THEN excluded.last_files ELSE daily.last_files END,
+        last_at = greatest(excluded.last_at, daily.last_at);
 EXCEPTION WHEN check_violation THEN
     IF cardinality(fresh) > 1 THEN
         PERFORM agent_v1.keep_daily_sizes(ARRAY[one]) FROM unnest(fresh) AS one;
@@ -292,36 +292,30 @@ BEGIN
 END
 $$;
 
--- The last outcome of each volume of these results, and the last complete one.
+-- The last outcome of each volume of these results, and the last complete one: by when they were measured, not by when they arrived.
 CREATE FUNCTION agent_v1.keep_latest(fresh bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     INSERT INTO volume_latest AS latest (volume_id, scan_result_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files,
-                                         directories, complete_measured_at, complete_method, complete_allocated_bytes,
-                                         complete_apparent_bytes, complete_files, capacity_bytes, available_bytes,
-                                         growth_bytes_per_day, growth_window_days, growth_samples)
-    SELECT result.volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
-        CASE completeness WHEN 'Complete' THEN measured_at END, CASE completeness WHEN 'Complete' THEN method END,
-        CASE completeness WHEN 'Complete' THEN allocated_bytes END, CASE completeness WHEN 'Complete' THEN apparent_bytes END,
-        CASE completeness WHEN 'Complete' THEN files END, capacity_bytes, available_bytes, growth.bytes_per_day, growth.window_days,
-        growth.samples
-    FROM scan_results AS result LEFT JOIN agent_v1.growth(fresh) AS growth ON growth.volume_id = result.volume_id
-    WHERE id = ANY (fresh) ORDER BY result.volume_id
+                                         directories, capacity_bytes, available_bytes)
+    SELECT volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories, capacity_bytes, available_bytes
+    FROM scan_results WHERE id = ANY (fresh) ORDER BY volume_id
     ON CONFLICT (volume_id) DO UPDATE SET
         scan_result_id = excluded.scan_result_id, measured_at = excluded.measured_at, completeness = excluded.completeness,
         method = excluded.method, allocated_bytes = excluded.allocated_bytes, apparent_bytes = excluded.apparent_bytes,
         files = excluded.files, directories = excluded.directories,
-        complete_measured_at = coalesce(excluded.complete_measured_at, latest.complete_measured_at),
-        complete_method = coalesce(excluded.complete_method, latest.complete_method),
-        complete_allocated_bytes = coalesce(excluded.complete_allocated_bytes, latest.complete_allocated_bytes),
-        complete_apparent_bytes = coalesce(excluded.complete_apparent_bytes, latest.complete_apparent_bytes),
-        complete_files = coalesce(excluded.complete_files, latest.complete_files),
         capacity_bytes = coalesce(excluded.capacity_bytes, latest.capacity_bytes),
-        available_bytes = coalesce(excluded.available_bytes, latest.available_bytes),
-        -- What is not complete says nothing of growth, for or against.
-        growth_bytes_per_day = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_bytes_per_day ELSE latest.growth_bytes_per_day END,
-        growth_window_days = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_window_days ELSE latest.growth_window_days END,
-        growth_samples = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_samples ELSE latest.growth_samples END;
+        available_bytes = coalesce(excluded.available_bytes, latest.available_bytes)
+    WHERE excluded.measured_at >= latest.measured_at;
+
+    -- What is not complete says nothing of growth, for or against.
+    UPDATE volume_latest AS latest SET
+        complete_measured_at = result.measured_at, complete_method = result.method, complete_allocated_bytes = result.allocated_bytes,
+        complete_apparent_bytes = result.apparent_bytes, complete_files = result.files, growth_bytes_per_day = growth.bytes_per_day,
+        growth_window_days = growth.window_days, growth_samples = growth.samples
+    FROM scan_results AS result LEFT JOIN agent_v1.growth(fresh) AS growth ON growth.volume_id = result.volume_id
+    WHERE result.id = ANY (fresh) AND result.completeness = 'Complete' AND latest.volume_id = result.volume_id
+        AND result.measured_at >= coalesce(latest.complete_measured_at, '-infinity');
 END
 $$;
 
@@ -377,7 +371,7 @@ BEGIN
     )
     SELECT coalesce(array_agg(id), '{}') INTO fresh FROM stored;
 
-    UPDATE volumes SET last_scanned = scan_results.measured_at
+    UPDATE volumes SET last_scanned = greatest(volumes.last_scanned, scan_results.measured_at)
     FROM scan_results WHERE scan_results.id = ANY (fresh) AND volumes.id = scan_results.volume_id AND scan_results.completeness <> 'Unknown';
 
     PERFORM agent_v1.keep_sizes(fresh);
@@ -426,6 +420,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp 
 DECLARE
     job scan_jobs := agent_v1.held_job(ticket, body);
     class text := body ->> 'class';
+    attempts integer;
     again boolean;
     no_engine boolean := body ->> 'reason' = 'NoDockerEngine';
 BEGIN
@@ -435,7 +430,8 @@ BEGIN
     IF no_engine THEN
         UPDATE nodes SET has_engine = false, engine_id = NULL, engine_version = NULL, data_root = NULL, last_seen_at = clock_timestamp() WHERE name = job.node;
     END IF;
-    again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < 3);
+    SELECT coalesce((work ->> 'maxAttempts')::integer, 3) INTO attempts FROM scan_runs WHERE id = job.run_id;
+    again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < attempts);
     UPDATE scan_jobs SET
         status = CASE WHEN again THEN 'pending' WHEN no_engine THEN 'skipped' ELSE 'failed' END,
         ticket = CASE WHEN again THEN gen_random_uuid() ELSE scan_jobs.ticket END,
@@ -446,7 +442,13 @@ BEGIN
         lease_expires_at = NULL,
         reason = left(body ->> 'reason', 64),
         message = left(body ->> 'message', 1024)
-    WHERE id = job.id;
+    WHERE id = job.id
+    RETURNING * INTO job;
+    IF again OR class = 'Retryable' THEN
+        INSERT INTO audit_events (action, subject, detail)
+        VALUES (CASE WHEN again THEN 'JobRetried' ELSE 'JobFailed' END, 'job/' || job.id, jsonb_build_object(
+            'run', job.run_id, 'node', job.node, 'attempt', job.attempt, 'status', job.status, 'reason', job.reason));
+    END IF;
     RETURN '{"outcome": "ok"}';
 END
 $$;
