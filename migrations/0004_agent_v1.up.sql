@@ -155,12 +155,13 @@ BEGIN
             'pod', (containers.labels ->> 'io.kubernetes.pod.namespace') || '/' || (containers.labels ->> 'io.kubernetes.pod.name')
         )) AS origin
         FROM volumes AS volume
-        LEFT JOIN (container_volumes JOIN containers ON containers.id = container_volumes.container_id AND containers.deleted_at IS NULL)
-            ON container_volumes.volume_id = volume.id
+        LEFT JOIN (
+            containers CROSS JOIN LATERAL (SELECT volume_id FROM container_volumes WHERE container_id = containers.id OFFSET 0) AS mount
+        ) ON mount.volume_id = volume.id AND containers.node = job.node AND containers.deleted_at IS NULL
         WHERE volume.node = job.node AND volume.deleted_at IS NULL AND (containers.id IS NOT NULL OR volume.origin = '{}')
         ORDER BY volume.id, containers.is_running DESC, containers.id DESC
     ) AS found
-    WHERE volumes.id = found.id AND volumes.origin <> found.origin;
+    WHERE volumes.id = found.id AND volumes.node = job.node AND volumes.origin <> found.origin;
 END
 $$;
 
@@ -173,15 +174,17 @@ BEGIN
     UPDATE containers SET deleted_at = clock_timestamp()
     WHERE node = job.node AND deleted_at IS NULL AND inventory_ticket IS DISTINCT FROM job.ticket;
 
-    UPDATE volumes SET is_active = used.running, last_used_at = CASE WHEN used.running THEN clock_timestamp() ELSE last_used_at END
-    FROM (
-        SELECT candidate.id, EXISTS (
-            SELECT FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
-            WHERE container_volumes.volume_id = candidate.id AND containers.deleted_at IS NULL AND containers.is_running
-        ) AS running
-        FROM volumes AS candidate WHERE candidate.node = job.node AND candidate.deleted_at IS NULL
-    ) AS used
-    WHERE volumes.id = used.id AND (volumes.is_active OR used.running);
+    -- By this node alone: OFFSET keeps a plan from reading what is on all the others instead.
+    WITH used AS (
+        SELECT DISTINCT mount.volume_id FROM containers
+        CROSS JOIN LATERAL (SELECT volume_id FROM container_volumes WHERE container_id = containers.id OFFSET 0) AS mount
+        WHERE containers.node = job.node AND containers.deleted_at IS NULL AND containers.is_running
+    )
+    UPDATE volumes SET is_active = used.volume_id IS NOT NULL,
+        last_used_at = CASE WHEN used.volume_id IS NOT NULL THEN clock_timestamp() ELSE volumes.last_used_at END
+    FROM volumes AS listed LEFT JOIN used ON used.volume_id = listed.id
+    WHERE listed.node = job.node AND listed.deleted_at IS NULL AND (listed.is_active OR used.volume_id IS NOT NULL)
+        AND volumes.id = listed.id AND volumes.node = job.node;
 
     PERFORM agent_v1.keep_origin(job);
     UPDATE scan_jobs SET inventory_ticket = job.ticket WHERE id = job.id;
@@ -271,14 +274,14 @@ CREATE FUNCTION agent_v1.growth(fresh bigint[]) RETURNS TABLE (volume_id bigint,
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    since CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date - 13;
+    today CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
 BEGIN
     RETURN QUERY
     WITH measured AS (
         SELECT DISTINCT volume_id, method FROM scan_results WHERE id = ANY (fresh) AND completeness = 'Complete'
     ), sample AS (
         SELECT daily.volume_id, daily.last_at, daily.last_allocated_bytes::float8 AS bytes
-        FROM measured JOIN volume_sizes_daily AS daily USING (volume_id, method) WHERE daily.day >= since
+        FROM measured JOIN volume_sizes_daily AS daily USING (volume_id, method) WHERE daily.day BETWEEN today - 13 AND today
     ), span AS (
         SELECT volume_id, count(*)::integer AS samples, extract(epoch FROM max(last_at) - min(last_at))::float8 / 86400 AS days
         FROM sample GROUP BY volume_id HAVING count(*) >= 5
@@ -297,25 +300,41 @@ CREATE FUNCTION agent_v1.keep_latest(fresh bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     INSERT INTO volume_latest AS latest (volume_id, scan_result_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files,
-                                         directories, capacity_bytes, available_bytes)
-    SELECT volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories, capacity_bytes, available_bytes
-    FROM scan_results WHERE id = ANY (fresh) ORDER BY volume_id
+                                         directories, complete_measured_at, complete_method, complete_allocated_bytes,
+                                         complete_apparent_bytes, complete_files, capacity_bytes, available_bytes,
+                                         growth_bytes_per_day, growth_window_days, growth_samples)
+    SELECT result.volume_id, id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
+        CASE completeness WHEN 'Complete' THEN measured_at END, CASE completeness WHEN 'Complete' THEN method END,
+        CASE completeness WHEN 'Complete' THEN allocated_bytes END, CASE completeness WHEN 'Complete' THEN apparent_bytes END,
+        CASE completeness WHEN 'Complete' THEN files END, capacity_bytes, available_bytes, growth.bytes_per_day, growth.window_days,
+        growth.samples
+    FROM scan_results AS result LEFT JOIN agent_v1.growth(fresh) AS growth ON growth.volume_id = result.volume_id
+    WHERE id = ANY (fresh) ORDER BY result.volume_id
     ON CONFLICT (volume_id) DO UPDATE SET
         scan_result_id = excluded.scan_result_id, measured_at = excluded.measured_at, completeness = excluded.completeness,
         method = excluded.method, allocated_bytes = excluded.allocated_bytes, apparent_bytes = excluded.apparent_bytes,
         files = excluded.files, directories = excluded.directories,
+        complete_measured_at = coalesce(excluded.complete_measured_at, latest.complete_measured_at),
+        complete_method = coalesce(excluded.complete_method, latest.complete_method),
+        complete_allocated_bytes = coalesce(excluded.complete_allocated_bytes, latest.complete_allocated_bytes),
+        complete_apparent_bytes = coalesce(excluded.complete_apparent_bytes, latest.complete_apparent_bytes),
+        complete_files = coalesce(excluded.complete_files, latest.complete_files),
         capacity_bytes = coalesce(excluded.capacity_bytes, latest.capacity_bytes),
-        available_bytes = coalesce(excluded.available_bytes, latest.available_bytes)
+        available_bytes = coalesce(excluded.available_bytes, latest.available_bytes),
+        -- What is not complete says nothing of growth, for or against.
+        growth_bytes_per_day = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_bytes_per_day ELSE latest.growth_bytes_per_day END,
+        growth_window_days = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_window_days ELSE latest.growth_window_days END,
+        growth_samples = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_samples ELSE latest.growth_samples END
     WHERE excluded.measured_at >= latest.measured_at;
 
-    -- What is not complete says nothing of growth, for or against.
+    -- A complete one that arrives after a later outcome that is not complete.
     UPDATE volume_latest AS latest SET
         complete_measured_at = result.measured_at, complete_method = result.method, complete_allocated_bytes = result.allocated_bytes,
         complete_apparent_bytes = result.apparent_bytes, complete_files = result.files, growth_bytes_per_day = growth.bytes_per_day,
         growth_window_days = growth.window_days, growth_samples = growth.samples
     FROM scan_results AS result LEFT JOIN agent_v1.growth(fresh) AS growth ON growth.volume_id = result.volume_id
     WHERE result.id = ANY (fresh) AND result.completeness = 'Complete' AND latest.volume_id = result.volume_id
-        AND result.measured_at >= coalesce(latest.complete_measured_at, '-infinity');
+        AND result.measured_at < latest.measured_at AND result.measured_at > coalesce(latest.complete_measured_at, '-infinity');
 END
 $$;
 

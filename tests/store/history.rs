@@ -170,6 +170,18 @@ async fn a_result_too_old_for_its_partition_takes_no_other_with_it() {
     assert_eq!(database.number("SELECT sum(allocated_bytes)::bigint FROM volume_sizes").await, 20);
 }
 
+/// The newer outcome says nothing of how big it was then.
+#[tokio::test]
+async fn a_late_complete_result_is_the_last_complete_one_all_the_same() {
+    let database = Database::new().await;
+    let id = measured(&database, "newer", VolumeResult::unknown("v", VolumeReason::Unreadable)).await;
+    measured(&database, "older", VolumeResult { age_ms: 1000, ..result("v", 1000) }).await;
+    measured(&database, "older still", VolumeResult { age_ms: 2000, ..result("v", 500) }).await;
+    let volume = volumes::get(&mut *database.controller().await, id).await.unwrap();
+    assert_eq!(volume.completeness.as_deref(), Some("Unknown"));
+    assert_eq!(database.number("SELECT complete_allocated_bytes FROM volume_latest").await, 1000);
+}
+
 /// Raw sizes each 6 hours for the last days, and their daily rows.
 async fn series(database: &Database, days: i32) -> (i64, DateTime<Utc>) {
     with_past_month(database).await;

@@ -57,6 +57,8 @@ const SEED: &str = "
     INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline, completed_at, result)
         SELECT 'scan-uid', 'scan', 'old-' || n, '{}', clock_timestamp(), clock_timestamp() - make_interval(hours => 30 - n), 'Succeeded' FROM generate_series(1, 30) AS n;
     INSERT INTO scan_jobs (run_id, node, node_uid, status) SELECT scan_runs.id, nodes.name, nodes.uid, 'succeeded' FROM scan_runs, nodes;
+    INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline, completed_at, result)
+        SELECT 'other-' || n / 50, 'other', 't:' || n, '{}', clock_timestamp(), clock_timestamp(), 'Succeeded' FROM generate_series(1, 5000) AS n;
     INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, method, allocated_bytes, files)
         SELECT scan_jobs.id, volumes.id, clock_timestamp(), 'Complete', 'Walk', volumes.id, 1 FROM scan_jobs JOIN scan_runs ON scan_runs.id = run_id AND run_key IN ('old-29', 'old-30')
         JOIN volumes ON volumes.node = scan_jobs.node;
@@ -232,11 +234,11 @@ async fn inventory_statements(server: &mut Server, ticket: Uuid, instance: Uuid,
     let totals = Some(InventoryTotals { volumes: count(names.len()), containers: 1 });
     let body = InventoryBody { totals, ..body(&[], Vec::new()) };
     // Its helpers are close_inventory and keep_origin.
-    let indexes = ["idx_volumes_node", "idx_containers_node", "idx_container_volumes_volume", "containers_pkey"];
+    let indexes = ["idx_volumes_node", "idx_containers_node", "container_volumes_container_id_volume_id_mount_path_key"];
     let (closed, plans) =
         server.uses("close", &indexes, async |conn| store::agent::inventory(conn, ticket, &body).await).await;
     assert_eq!(closed, Reply::Ok);
-    for helper in ["SET is_active = used.running", "SET origin = found.origin"] {
+    for helper in ["SET is_active = used.volume_id IS NOT NULL", "SET origin = found.origin"] {
         assert!(plans.contains(helper), "{helper} was not explained:\n{plans}");
     }
 }
@@ -246,7 +248,7 @@ async fn leaders_statements(server: &mut Server, run: i64) {
     server.uses("progress", &["scan_jobs_run_id_node_key"], async |conn| runs::progress(conn, run).await).await;
     let indexes = ["idx_scan_runs_active", "scan_jobs_run_id_node_key"];
     server.uses("active run", &indexes, async |conn| runs::active(conn, "scan-uid").await).await;
-    let indexes = ["scan_jobs_run_id_node_key"];
+    let indexes = ["idx_scan_runs_completed", "scan_jobs_run_id_node_key"];
     server.uses("history of runs", &indexes, async |conn| runs::history(conn, "scan-uid", 5).await).await;
     let one = vec!["n7".to_owned()];
     let indexes = ["idx_scan_jobs_node", "idx_scan_results_job_volume"];
