@@ -21,15 +21,15 @@ pub const DEFAULT_DATA_ROOT: &str = "/var/lib/docker";
 /// The label of volumes that Docker named itself (Engine 23 and newer).
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 /// Bytes of a name, an id, a driver, an image. Names are in keys of the database's indexes, which take 2.7 kB in all; file systems allow 255.
-const MAX_NAME: usize = 512;
+pub const MAX_NAME: usize = 512;
 /// Bytes of a path inside a container, which is in such a key as well.
-const MAX_DESTINATION: usize = 1024;
+pub const MAX_DESTINATION: usize = 1024;
 /// Bytes of a path on the node: the kernel takes no longer one.
-const MAX_PATH: usize = 4096;
+pub const MAX_PATH: usize = 4096;
 /// Bytes of a label's or an option's key.
-const MAX_KEY: usize = 317;
+pub const MAX_KEY: usize = 317;
 /// Bytes of a label's or an option's value.
-const MAX_VALUE: usize = 4096;
+pub const MAX_VALUE: usize = 4096;
 /// Labels, or options, of one object.
 const MAX_LABELS: usize = 256;
 /// The label that says how many others were left out.

@@ -321,3 +321,27 @@ async fn each_round_writes_down_the_databases_figures() {
     assert!(sizes.partitions == 16 && sizes.total_bytes > sizes.index_bytes);
     assert!(store::system_metrics::database(&mut conn).await.unwrap().total_bytes > 1_000_000);
 }
+
+/// A table that is forgotten there would be estimated where the others are counted.
+#[tokio::test]
+async fn every_table_is_counted() {
+    let database = Database::new().await;
+    let mut there: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition",
+    )
+    .fetch_all(&mut **database.superuser().await)
+    .await
+    .unwrap();
+    let mut counted = store::system_metrics::COUNTS.map(|(table, _)| table.to_owned()).to_vec();
+    there.sort();
+    counted.sort();
+    assert_eq!(there, counted);
+    let mut told: Vec<String> = store::system_metrics::tables(&mut *database.readonly().await)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|table| table.name)
+        .collect();
+    told.sort();
+    assert_eq!(told, there);
+}

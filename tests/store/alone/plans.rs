@@ -234,7 +234,8 @@ async fn inventory_statements(server: &mut Server, ticket: Uuid, instance: Uuid,
     let totals = Some(InventoryTotals { volumes: count(names.len()), containers: 1 });
     let body = InventoryBody { totals, ..body(&[], Vec::new()) };
     // Its helpers are close_inventory and keep_origin.
-    let indexes = ["idx_volumes_node", "idx_containers_node", "container_volumes_container_id_volume_id_mount_path_key"];
+    let indexes =
+        ["idx_volumes_node", "idx_containers_node", "container_volumes_container_id_volume_id_mount_path_key"];
     let (closed, plans) =
         server.uses("close", &indexes, async |conn| store::agent::inventory(conn, ticket, &body).await).await;
     assert_eq!(closed, Reply::Ok);
