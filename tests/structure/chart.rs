@@ -9,10 +9,13 @@ use serde_json::Value;
 
 /// Helm, as `make setup` builds it.
 fn helm() -> PathBuf {
-    let folder = env::var("CLUSTER_BIN").map(PathBuf::from).unwrap_or_else(|_| {
-        let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
-        cache.unwrap_or_else(|_| Path::new(&env::var("HOME").unwrap()).join(".cache")).join("volumeviz/bin")
-    });
+    let folder = env::var("CLUSTER_BIN").map_or_else(
+        |_| {
+            let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
+            cache.unwrap_or_else(|_| Path::new(&env::var("HOME").unwrap()).join(".cache")).join("volumeviz/bin")
+        },
+        PathBuf::from,
+    );
     folder.join("helm")
 }
 
