@@ -154,8 +154,28 @@ async fn two_rounds_at_once_do_the_work_once() {
              AND relname ~ '^(volume_sizes|system_metrics)_[0-9]{8}$' AND to_date(right(relname, 8), 'YYYYMMDD') > current_date
          LOOP EXECUTE 'DROP TABLE ' || part; END LOOP; END $$";
     database::execute(&mut database.owner().await, missing.to_owned()).await;
+    // Who works waits here, for nodes to retire, so that all three meet.
+    let mut holder = database.superuser().await;
+    let mut holding = sqlx::Connection::begin(&mut **holder).await.unwrap();
+    sqlx::query("LOCK TABLE nodes IN ACCESS EXCLUSIVE MODE").execute(&mut *holding).await.unwrap();
     let args = maintain_args(&database);
-    let (a, b, c) = tokio::join!(maintain::round(&args), maintain::round(&args), maintain::round(&args));
+    let over = std::cell::Cell::new(0);
+    let round = async || {
+        let outcome = maintain::round(&args).await;
+        over.set(over.get() + 1);
+        outcome
+    };
+    let meet = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'vv_owner' AND datname = current_database() AND wait_event_type = 'Lock'";
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while database.number(waiting).await + over.get() < 3 {
+            assert!(std::time::Instant::now() < until, "a round neither works nor leaves it to another");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(over.get(), 2, "two leave it to the third");
+        holding.rollback().await.unwrap();
+    };
+    let (a, b, c, ()) = tokio::join!(round(), round(), round(), meet);
     for outcome in [a, b, c] {
         outcome.unwrap();
     }
