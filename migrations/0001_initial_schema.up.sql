@@ -121,6 +121,8 @@ CREATE TABLE containers (
     name text NOT NULL,
     image text NOT NULL,
     state text NOT NULL,
+    -- The only place that says which of Docker's states hold a volume in use.
+    is_running boolean NOT NULL GENERATED ALWAYS AS (state IN ('running', 'paused', 'restarting')) STORED,
     labels jsonb NOT NULL DEFAULT '{}',
     first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -313,3 +315,19 @@ CREATE TABLE audit_events (
     subject text NOT NULL,
     detail jsonb NOT NULL DEFAULT '{}'
 );
+
+-- Every change of the schema's version, in the transaction that makes it, as long as there is a table to write it to.
+CREATE FUNCTION audit_migration() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO audit_events (action, subject, detail)
+        VALUES ('Migrated', 'migration/' || NEW.version, jsonb_build_object('name', NEW.description));
+    ELSE
+        INSERT INTO audit_events (action, subject, detail)
+        VALUES ('MigrationReverted', 'migration/' || OLD.version, jsonb_build_object('name', OLD.description));
+    END IF;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION audit_migration() FROM PUBLIC;
+CREATE TRIGGER audit_migration AFTER INSERT OR DELETE ON migrations FOR EACH ROW EXECUTE FUNCTION audit_migration();

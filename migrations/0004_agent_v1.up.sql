@@ -155,12 +155,13 @@ BEGIN
             'pod', (containers.labels ->> 'io.kubernetes.pod.namespace') || '/' || (containers.labels ->> 'io.kubernetes.pod.name')
         )) AS origin
         FROM volumes AS volume
-        LEFT JOIN (container_volumes JOIN containers ON containers.id = container_volumes.container_id AND containers.deleted_at IS NULL)
-            ON container_volumes.volume_id = volume.id
+        LEFT JOIN (
+            containers CROSS JOIN LATERAL (SELECT volume_id FROM container_volumes WHERE container_id = containers.id OFFSET 0) AS mount
+        ) ON mount.volume_id = volume.id AND containers.node = job.node AND containers.deleted_at IS NULL
         WHERE volume.node = job.node AND volume.deleted_at IS NULL AND (containers.id IS NOT NULL OR volume.origin = '{}')
-        ORDER BY volume.id, containers.state IN ('running', 'paused', 'restarting') DESC, containers.id DESC
+        ORDER BY volume.id, containers.is_running DESC, containers.id DESC
     ) AS found
-    WHERE volumes.id = found.id AND volumes.origin <> found.origin;
+    WHERE volumes.id = found.id AND volumes.node = job.node AND volumes.origin <> found.origin;
 END
 $$;
 
@@ -173,16 +174,17 @@ BEGIN
     UPDATE containers SET deleted_at = clock_timestamp()
     WHERE node = job.node AND deleted_at IS NULL AND inventory_ticket IS DISTINCT FROM job.ticket;
 
-    UPDATE volumes SET is_active = used.running, last_used_at = CASE WHEN used.running THEN clock_timestamp() ELSE last_used_at END
-    FROM (
-        SELECT candidate.id, EXISTS (
-            SELECT FROM container_volumes JOIN containers ON containers.id = container_volumes.container_id
-            WHERE container_volumes.volume_id = candidate.id AND containers.deleted_at IS NULL
-                AND containers.state IN ('running', 'paused', 'restarting')
-        ) AS running
-        FROM volumes AS candidate WHERE candidate.node = job.node AND candidate.deleted_at IS NULL
-    ) AS used
-    WHERE volumes.id = used.id AND (volumes.is_active OR used.running);
+    -- By this node alone: OFFSET keeps a plan from reading what is on all the others instead.
+    WITH used AS (
+        SELECT DISTINCT mount.volume_id FROM containers
+        CROSS JOIN LATERAL (SELECT volume_id FROM container_volumes WHERE container_id = containers.id OFFSET 0) AS mount
+        WHERE containers.node = job.node AND containers.deleted_at IS NULL AND containers.is_running
+    )
+    UPDATE volumes SET is_active = used.volume_id IS NOT NULL,
+        last_used_at = CASE WHEN used.volume_id IS NOT NULL THEN clock_timestamp() ELSE volumes.last_used_at END
+    FROM volumes AS listed LEFT JOIN used ON used.volume_id = listed.id
+    WHERE listed.node = job.node AND listed.deleted_at IS NULL AND (listed.is_active OR used.volume_id IS NOT NULL)
+        AND volumes.id = listed.id AND volumes.node = job.node;
 
     PERFORM agent_v1.keep_origin(job);
     UPDATE scan_jobs SET inventory_ticket = job.ticket WHERE id = job.id;
@@ -276,10 +278,11 @@ BEGIN
         samples = daily.samples + 1,
         min_allocated_bytes = least(daily.min_allocated_bytes, excluded.min_allocated_bytes),
         max_allocated_bytes = greatest(daily.max_allocated_bytes, excluded.max_allocated_bytes),
-        last_allocated_bytes = excluded.last_allocated_bytes,
-        last_apparent_bytes = excluded.last_apparent_bytes,
-        last_files = excluded.last_files,
-        last_at = excluded.last_at;
+        -- One that was measured earlier and arrives later is a sample, not the last.
+        last_allocated_bytes = CASE WHEN excluded.last_at >= daily.last_at THEN excluded.last_allocated_bytes ELSE daily.last_allocated_bytes END,
+        last_apparent_bytes = CASE WHEN excluded.last_at >= daily.last_at THEN excluded.last_apparent_bytes ELSE daily.last_apparent_bytes END,
+        last_files = CASE WHEN excluded.last_at >= daily.last_at THEN excluded.last_files ELSE daily.last_files END,
+        last_at = greatest(excluded.last_at, daily.last_at);
 EXCEPTION WHEN check_violation THEN
     IF cardinality(fresh) > 1 THEN
         PERFORM agent_v1.keep_daily_sizes(ARRAY[one]) FROM unnest(fresh) AS one;
@@ -296,14 +299,14 @@ CREATE FUNCTION agent_v1.growth(fresh bigint[]) RETURNS TABLE (volume_id bigint,
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    since CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date - 13;
+    today CONSTANT date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
 BEGIN
     RETURN QUERY
     WITH measured AS (
         SELECT DISTINCT volume_id, method FROM scan_results WHERE id = ANY (fresh) AND completeness = 'Complete'
     ), sample AS (
         SELECT daily.volume_id, daily.last_at, daily.last_allocated_bytes::float8 AS bytes
-        FROM measured JOIN volume_sizes_daily AS daily USING (volume_id, method) WHERE daily.day >= since
+        FROM measured JOIN volume_sizes_daily AS daily USING (volume_id, method) WHERE daily.day BETWEEN today - 13 AND today
     ), span AS (
         SELECT volume_id, count(*)::integer AS samples, extract(epoch FROM max(last_at) - min(last_at))::float8 / 86400 AS days
         FROM sample GROUP BY volume_id HAVING count(*) >= 5
@@ -317,7 +320,7 @@ BEGIN
 END
 $$;
 
--- The last outcome of each volume of these results, and the last complete one.
+-- The last outcome of each volume of these results, and the last complete one: by when they were measured, not by when they arrived.
 CREATE FUNCTION agent_v1.keep_latest(fresh bigint[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -346,7 +349,17 @@ BEGIN
         -- What is not complete says nothing of growth, for or against.
         growth_bytes_per_day = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_bytes_per_day ELSE latest.growth_bytes_per_day END,
         growth_window_days = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_window_days ELSE latest.growth_window_days END,
-        growth_samples = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_samples ELSE latest.growth_samples END;
+        growth_samples = CASE excluded.completeness WHEN 'Complete' THEN excluded.growth_samples ELSE latest.growth_samples END
+    WHERE excluded.measured_at >= latest.measured_at;
+
+    -- A complete one that arrives after a later outcome that is not complete.
+    UPDATE volume_latest AS latest SET
+        complete_measured_at = result.measured_at, complete_method = result.method, complete_allocated_bytes = result.allocated_bytes,
+        complete_apparent_bytes = result.apparent_bytes, complete_files = result.files, growth_bytes_per_day = growth.bytes_per_day,
+        growth_window_days = growth.window_days, growth_samples = growth.samples
+    FROM scan_results AS result LEFT JOIN agent_v1.growth(fresh) AS growth ON growth.volume_id = result.volume_id
+    WHERE result.id = ANY (fresh) AND result.completeness = 'Complete' AND latest.volume_id = result.volume_id
+        AND result.measured_at < latest.measured_at AND result.measured_at > coalesce(latest.complete_measured_at, '-infinity');
 END
 $$;
 
@@ -402,7 +415,7 @@ BEGIN
     )
     SELECT coalesce(array_agg(id), '{}') INTO fresh FROM stored;
 
-    UPDATE volumes SET last_scanned = scan_results.measured_at
+    UPDATE volumes SET last_scanned = greatest(volumes.last_scanned, scan_results.measured_at)
     FROM scan_results WHERE scan_results.id = ANY (fresh) AND volumes.id = scan_results.volume_id AND scan_results.completeness <> 'Unknown';
 
     PERFORM agent_v1.keep_sizes(fresh);
@@ -451,6 +464,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp 
 DECLARE
     job scan_jobs := agent_v1.held_job(ticket, body);
     class text := body ->> 'class';
+    attempts integer;
     again boolean;
     no_engine boolean := body ->> 'reason' = 'NoDockerEngine';
 BEGIN
@@ -460,8 +474,8 @@ BEGIN
     IF no_engine THEN
         UPDATE nodes SET has_engine = false, engine_id = NULL, engine_version = NULL, data_root = NULL, last_seen_at = clock_timestamp() WHERE name = job.node;
     END IF;
-    again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < (
-        SELECT coalesce((work ->> 'maxAttempts')::integer, 3) FROM scan_runs WHERE scan_runs.id = job.run_id));
+    SELECT coalesce((work ->> 'maxAttempts')::integer, 3) INTO attempts FROM scan_runs WHERE id = job.run_id;
+    again := class = 'HandedBack' OR (class = 'Retryable' AND job.attempt < attempts);
     UPDATE scan_jobs SET
         status = CASE WHEN again THEN 'pending' WHEN no_engine THEN 'skipped' ELSE 'failed' END,
         ticket = CASE WHEN again THEN gen_random_uuid() ELSE scan_jobs.ticket END,
@@ -472,7 +486,13 @@ BEGIN
         lease_expires_at = NULL,
         reason = left(body ->> 'reason', 64),
         message = left(body ->> 'message', 1024)
-    WHERE id = job.id;
+    WHERE id = job.id
+    RETURNING * INTO job;
+    IF again OR class = 'Retryable' THEN
+        INSERT INTO audit_events (action, subject, detail)
+        VALUES (CASE WHEN again THEN 'JobRetried' ELSE 'JobFailed' END, 'job/' || job.id, jsonb_build_object(
+            'run', job.run_id, 'node', job.node, 'attempt', job.attempt, 'status', job.status, 'reason', job.reason));
+    END IF;
     RETURN '{"outcome": "ok"}';
 END
 $$;

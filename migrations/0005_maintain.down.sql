@@ -10,6 +10,5 @@ BEGIN
     END LOOP;
 END
 $$;
-DROP TRIGGER audit_migration ON migrations;
 DROP VIEW table_figures;
 DROP SCHEMA maintain CASCADE;

@@ -27,8 +27,9 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         ('system_metrics', interval '1 day', 'YYYYMMDD')
 $$;
 
--- Makes the partitions from yesterday's to that of `days_ahead` days from now; returns how many are new.
-CREATE FUNCTION maintain.make_partitions(days_ahead integer) RETURNS integer
+-- Makes the partitions from yesterday's to that of `days_ahead` days from now, at most `most` of them; returns how many are new. A table is made
+-- apart and attached: unlike CREATE TABLE ... PARTITION OF, that waits for no reader and lets nobody wait behind it.
+CREATE FUNCTION maintain.make_partitions(days_ahead integer, most integer DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     today CONSTANT timestamp := date_trunc('day', clock_timestamp() AT TIME ZONE 'UTC');
@@ -43,12 +44,14 @@ BEGIN
         ) AS firsts
         ORDER BY parent, first
     LOOP
+        EXIT WHEN made = most;
         IF to_regclass(format('public.%I', part.name)) IS NULL THEN
             -- Room on the page: the day's row is updated with every measurement.
-            EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = %s)',
-                part.name, part.parent, part.first::text || '+00', part.next::text || '+00',
-                CASE part.parent WHEN 'volume_sizes_daily' THEN 50 ELSE 100 END);
+            EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL) WITH (fillfactor = %s)',
+                part.name, part.parent, CASE part.parent WHEN 'volume_sizes_daily' THEN 50 ELSE 100 END);
             EXECUTE format('GRANT SELECT ON public.%I TO volumeviz_controller, volumeviz_readonly', part.name);
+            EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                part.parent, part.name, part.first::text || '+00', part.next::text || '+00');
             made := made + 1;
         END IF;
     END LOOP;
@@ -56,8 +59,8 @@ BEGIN
 END
 $$;
 
--- The oldest partition whose every row is past its retention, by its name; NULL when there is none.
-CREATE FUNCTION maintain.expired_partition(raw_days integer, daily_days integer) RETURNS text
+-- The partitions whose every row is past its retention, by name.
+CREATE FUNCTION maintain.expired_partitions(raw_days integer, daily_days integer) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT part.relname::text
     FROM maintain.partitioned() AS kind
@@ -65,7 +68,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
     JOIN pg_class AS part ON part.oid = pg_inherits.inhrelid
     WHERE to_date(right(part.relname, length(kind.suffix)), kind.suffix) + kind.step
         <= (clock_timestamp() AT TIME ZONE 'UTC')::date - CASE kind.parent WHEN 'volume_sizes_daily' THEN daily_days ELSE raw_days END
-    ORDER BY part.relname LIMIT 1
+    ORDER BY part.relname
 $$;
 
 -- Drops one partition. The caller bounds the wait for its lock: writers queue behind it.
@@ -101,10 +104,11 @@ BEGIN
 END
 $$;
 
--- Deletes what is past its retention from the tables without partitions, at most `batch` rows of each (their dependants come on top);
--- returns how many, so that the caller goes on while there is something.
--- Runs: the newest `runs_kept` of each scan stay, and those that hold a node's last success, which the scan's totals are made of.
-CREATE FUNCTION maintain.purge(raw_days integer, daily_days integer, runs_kept integer, batch integer) RETURNS bigint
+-- Deletes what is past its retention from the tables without partitions, at most `batch` rows of each and `run_batch` runs (their dependants
+-- come on top); returns how many, so that the caller goes on while there is something.
+-- Runs: of each scan its newest ones within `daily_days` stay, as many as its own `runHistoryLimit` says or else `runs_kept`. At any age its
+-- newest stays, without which it would run again, and those that hold a node's last success, which its totals are made of.
+CREATE FUNCTION maintain.purge(raw_days integer, daily_days integer, runs_kept integer, run_batch integer, batch integer) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     raw_limit CONSTANT timestamptz := clock_timestamp() - make_interval(days => raw_days);
@@ -113,15 +117,17 @@ DECLARE
     total bigint;
 BEGIN
     WITH ranked AS (
-        SELECT id, scan_uid, completed_at, row_number() OVER (PARTITION BY scan_uid ORDER BY id DESC) AS age FROM scan_runs
+        SELECT id, scan_uid, completed_at, row_number() OVER newest_first AS place,
+            coalesce(first_value((work ->> 'runHistoryLimit')::integer) OVER newest_first, runs_kept) AS kept
+        FROM scan_runs WINDOW newest_first AS (PARTITION BY scan_uid ORDER BY id DESC)
     ), run AS (
         DELETE FROM scan_runs WHERE id IN (
-            SELECT id FROM ranked WHERE completed_at < daily_limit OR (completed_at IS NOT NULL AND age > runs_kept AND NOT EXISTS (
+            SELECT id FROM ranked WHERE place > 1 AND completed_at IS NOT NULL AND (place > kept OR completed_at < daily_limit) AND NOT EXISTS (
                 SELECT FROM scan_jobs AS success WHERE success.run_id = ranked.id AND success.status = 'succeeded' AND NOT EXISTS (
                     SELECT FROM scan_jobs AS later JOIN scan_runs AS its_run ON its_run.id = later.run_id
                     WHERE later.node = success.node AND later.run_id > success.run_id AND later.status = 'succeeded'
-                        AND its_run.scan_uid = ranked.scan_uid)))
-            ORDER BY id LIMIT batch) RETURNING 1
+                        AND its_run.scan_uid = ranked.scan_uid))
+            ORDER BY id LIMIT run_batch) RETURNING 1
     ), volume AS (
         DELETE FROM volumes WHERE id IN (SELECT id FROM volumes WHERE deleted_at < daily_limit ORDER BY deleted_at LIMIT batch) RETURNING 1
     ), container AS (
@@ -142,33 +148,21 @@ BEGIN
 END
 $$;
 
--- Stores the figures of the database as they are now.
+-- Stores the figures of the database as they are now, once an hour whoever asks.
 CREATE FUNCTION maintain.record_metrics() RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, public, pg_temp AS $$
     INSERT INTO system_metrics (name, subject, value)
-    SELECT 'database_bytes', '', pg_database_size(current_database())
-    UNION ALL SELECT 'connections', '', numbackends FROM pg_stat_database WHERE datname = current_database()
-    UNION ALL SELECT metric.name, figures.name, metric.value FROM table_figures AS figures CROSS JOIN LATERAL (
-        VALUES ('table_bytes', figures.total_bytes), ('table_rows', figures.estimated_rows), ('table_dead_rows', figures.dead_rows)
-    ) AS metric (name, value)
+    SELECT figure.name, figure.subject, figure.value FROM (
+        SELECT 'database_bytes', '', pg_database_size(current_database())
+        UNION ALL SELECT 'connections', '', numbackends FROM pg_stat_database WHERE datname = current_database()
+        UNION ALL SELECT metric.name, figures.name, metric.value FROM table_figures AS figures CROSS JOIN LATERAL (
+            VALUES ('table_bytes', figures.total_bytes), ('table_rows', figures.estimated_rows), ('table_dead_rows', figures.dead_rows)
+        ) AS metric (name, value)
+    ) AS figure (name, subject, value)
+    WHERE NOT EXISTS (
+        SELECT FROM system_metrics WHERE name = 'database_bytes' AND subject = '' AND created_at > clock_timestamp() - interval '50 minutes'
+    )
 $$;
-
--- Every change of the schema's version, in the transaction that makes it.
-CREATE FUNCTION maintain.audit_migration() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO audit_events (action, subject, detail)
-        VALUES ('Migrated', 'migration/' || NEW.version, jsonb_build_object('name', NEW.description));
-    ELSE
-        INSERT INTO audit_events (action, subject, detail)
-        VALUES ('MigrationReverted', 'migration/' || OLD.version, jsonb_build_object('name', OLD.description));
-    END IF;
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER audit_migration AFTER INSERT OR DELETE ON migrations FOR EACH ROW EXECUTE FUNCTION maintain.audit_migration();
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA maintain FROM PUBLIC;
-INSERT INTO audit_events (action, subject, detail)
-SELECT 'Migrated', 'migration/' || version, jsonb_build_object('name', description) FROM migrations WHERE success ORDER BY version;
 SELECT maintain.make_partitions(14);

@@ -17,11 +17,18 @@ const DAYS_AHEAD: i32 = 14;
 const PERIOD: Duration = Duration::from_secs(3600);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_secs(10);
+/// While somebody holds a table for long: at each try every writer waits behind us.
+const MAX_LOCK_RETRY: Duration = Duration::from_secs(300);
 
-/// Runs of each scan that stay.
+/// Second half of the key of the lock under which a round works. Not the migrations', which tells everybody that the schema is being changed.
+pub const LOCK_OBJECT: i32 = 2;
+
+/// Runs of each scan that stay, unless it says otherwise itself.
 const RUNS_KEPT: i32 = 50;
 /// Rows deleted at a time: a transaction stays short, and vacuum keeps up.
 const PURGE_BATCH: i32 = 200;
+/// Runs deleted at a time: each takes up to a million results along.
+const PURGE_RUNS: i32 = 2;
 
 /// Options of `volumeviz maintain`.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,6 +53,9 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error(transparent)]
     Migrate(#[from] migrate::Error),
+    /// Whether another process maintains could not be asked.
+    #[error("unable to lock maintenance: {0}")]
+    Lock(#[source] sqlx::Error),
     /// Partitions could not be made.
     #[error("unable to make partitions: {0}")]
     MakePartitions(#[source] sqlx::Error),
@@ -93,12 +103,36 @@ fn checks(problem: Arc<Mutex<Option<String>>>) -> http::Checks {
 async fn maintain(args: &Args, problem: &Mutex<Option<String>>) -> std::convert::Infallible {
     let mut retry = FIRST_RETRY;
     loop {
-        let outcome = round(args).await.err().map(|error| error.to_string());
-        tell(problem, outcome.as_ref());
+        let outcome = round(args).await.err();
+        tell(problem, outcome.as_ref().map(Error::to_string).as_ref());
         let wait = if outcome.is_some() { retry } else { PERIOD };
-        retry = if outcome.is_some() { (retry * 2).min(MAX_RETRY) } else { FIRST_RETRY };
+        retry = outcome.as_ref().map_or(FIRST_RETRY, |error| next_retry(retry, error.is_lock_timeout()));
         tokio::time::sleep(wait).await;
     }
+}
+
+fn next_retry(retry: Duration, lock_timeout: bool) -> Duration {
+    (retry * 2).min(if lock_timeout { MAX_LOCK_RETRY } else { MAX_RETRY })
+}
+
+impl Error {
+    /// Whether somebody else held a table for longer than we wait.
+    fn is_lock_timeout(&self) -> bool {
+        match self {
+            Self::Migrate(_) => false,
+            Self::Lock(source)
+            | Self::MakePartitions(source)
+            | Self::Expired(source)
+            | Self::Drop { source, .. }
+            | Self::Retire(source)
+            | Self::Purge(source)
+            | Self::Record(source) => is_lock_timeout(source),
+        }
+    }
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "55P03")
 }
 
 /// Logs what is new.
@@ -115,44 +149,122 @@ fn tell(problem: &Mutex<Option<String>>, outcome: Option<&String>) {
     *told = outcome.cloned();
 }
 
-/// One round, on a connection of its own that is closed with it.
+/// One round: migrates, then maintains unless another process does. What fails keeps nothing else from being done; the first failure is returned.
 pub async fn round(args: &Args) -> Result<(), Error> {
+    migrate(args).await?;
+    // Closed with the round, and with it the lock is gone.
     let mut conn = migrate::connect(&args.database).await?;
+    if !lock(&mut conn).await.map_err(Error::Lock)? {
+        tracing::debug!("another process maintains the database");
+        return Ok(());
+    }
+    let steps = [
+        make_partitions(&mut conn).await,
+        drop_partitions(&mut conn, args).await,
+        retire_nodes(&mut conn, args).await,
+        purge(&mut conn, args).await,
+        record_metrics(&mut conn).await,
+    ];
+    steps.into_iter().collect()
+}
+
+async fn migrate(args: &Args) -> Result<(), Error> {
+    let mut conn = migrate::connect_to_migrate(&args.database).await?;
     let applied = migrate::up(&mut conn).await?;
     if applied > 0 {
         tracing::info!(migrations = applied, "migrated the schema");
     }
-    let made: i32 = sqlx::query_scalar("SELECT maintain.make_partitions($1)")
-        .bind(DAYS_AHEAD)
-        .fetch_one(&mut conn)
+    Ok(())
+}
+
+/// `false`: another process has it.
+async fn lock(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+        .bind(migrate::LOCK_CLASS)
+        .bind(LOCK_OBJECT)
+        .fetch_one(conn)
         .await
-        .map_err(Error::MakePartitions)?;
+}
+
+async fn make_partitions(conn: &mut PgConnection) -> Result<(), Error> {
+    let mut made = 0;
+    while make_partition(conn).await.map_err(Error::MakePartitions)? {
+        made += 1;
+    }
     if made > 0 {
         tracing::info!(partitions = made, "made partitions");
     }
-    while let Some(name) = expired(&mut conn, args).await.map_err(Error::Expired)? {
-        drop_partition(&mut conn, &name).await.map_err(|source| Error::Drop { name: name.clone(), source })?;
-        tracing::info!(partition = name, "dropped a partition past its retention");
-    }
-    clear(&mut conn, args).await?;
-    sqlx::query("SELECT maintain.record_metrics()").execute(&mut conn).await.map(|_| ()).map_err(Error::Record)
+    Ok(())
 }
 
-/// What is past its retention in the tables without partitions.
-async fn clear(conn: &mut PgConnection, args: &Args) -> Result<(), Error> {
+/// Makes one that is missing, so that no lock is kept for the next; `false` when none is.
+async fn make_partition(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    let mut transaction = begin_briefly(conn).await?;
+    let made: i32 = sqlx::query_scalar("SELECT maintain.make_partitions($1, 1)")
+        .bind(DAYS_AHEAD)
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(made > 0)
+}
+
+async fn drop_partitions(conn: &mut PgConnection, args: &Args) -> Result<(), Error> {
+    let expired: Vec<String> = sqlx::query_scalar("SELECT maintain.expired_partitions($1, $2)")
+        .bind(args.raw_retention_days)
+        .bind(args.daily_retention_days)
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(Error::Expired)?;
+    let mut outcome = Ok(());
+    for name in expired {
+        match drop_partition(conn, &name).await {
+            Ok(()) => tracing::info!(partition = name, "dropped a partition past its retention"),
+            Err(source) => {
+                // Who holds this one holds the others as well.
+                let held = is_lock_timeout(&source);
+                outcome = outcome.and(Err(Error::Drop { name, source }));
+                if held {
+                    break;
+                }
+            }
+        }
+    }
+    outcome
+}
+
+async fn drop_partition(conn: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    let mut transaction = begin_briefly(conn).await?;
+    sqlx::query("SELECT maintain.drop_partition($1)").bind(name).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// A transaction that waits for a lock for 2 s at most: every writer would wait behind it.
+async fn begin_briefly(conn: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
+    let mut transaction = sqlx::Connection::begin(conn).await?;
+    sqlx::query("SET LOCAL lock_timeout = '2s'").execute(&mut *transaction).await?;
+    Ok(transaction)
+}
+
+async fn retire_nodes(conn: &mut PgConnection, args: &Args) -> Result<(), Error> {
     let retired: i32 = sqlx::query_scalar("SELECT maintain.retire_nodes($1)")
         .bind(args.raw_retention_days)
-        .fetch_one(&mut *conn)
+        .fetch_one(conn)
         .await
         .map_err(Error::Retire)?;
     if retired > 0 {
         tracing::info!(nodes = retired, "retired nodes that have not been seen for long");
     }
+    Ok(())
+}
+
+/// Deletes what is past its retention in the tables without partitions.
+async fn purge(conn: &mut PgConnection, args: &Args) -> Result<(), Error> {
     loop {
-        let deleted: i64 = sqlx::query_scalar("SELECT maintain.purge($1, $2, $3, $4)")
+        let deleted: i64 = sqlx::query_scalar("SELECT maintain.purge($1, $2, $3, $4, $5)")
             .bind(args.raw_retention_days)
             .bind(args.daily_retention_days)
             .bind(RUNS_KEPT)
+            .bind(PURGE_RUNS)
             .bind(PURGE_BATCH)
             .fetch_one(&mut *conn)
             .await
@@ -164,18 +276,20 @@ async fn clear(conn: &mut PgConnection, args: &Args) -> Result<(), Error> {
     }
 }
 
-async fn expired(conn: &mut PgConnection, args: &Args) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("SELECT maintain.expired_partition($1, $2)")
-        .bind(args.raw_retention_days)
-        .bind(args.daily_retention_days)
-        .fetch_one(conn)
-        .await
+async fn record_metrics(conn: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query("SELECT maintain.record_metrics()").execute(conn).await.map(|_| ()).map_err(Error::Record)
 }
 
-/// Waits for its lock for 2 s at most: every writer would wait behind it.
-async fn drop_partition(conn: &mut PgConnection, name: &str) -> sqlx::Result<()> {
-    let mut transaction = sqlx::Connection::begin(conn).await?;
-    sqlx::query("SET LOCAL lock_timeout = '2s'").execute(&mut *transaction).await?;
-    sqlx::query("SELECT maintain.drop_partition($1)").bind(name).execute(&mut *transaction).await?;
-    transaction.commit().await
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_held_for_long_is_tried_for_less_and_less_often() {
+        let after = |tries: usize, lock_timeout| {
+            std::iter::successors(Some(FIRST_RETRY), |retry| Some(next_retry(*retry, lock_timeout))).nth(tries)
+        };
+        assert_eq!((after(9, false), after(9, true)), (Some(MAX_RETRY), Some(MAX_LOCK_RETRY)));
+        assert_eq!(after(1, true), Some(FIRST_RETRY * 2));
+    }
 }

@@ -12,7 +12,7 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use super::walk::Identity;
 use crate::domain::contract::{Engine, InventoryContainer, InventoryMount, InventoryVolume};
 use crate::domain::selector::VolumeKind;
-use crate::domain::text::storable;
+use crate::domain::text::{bounded, storable};
 
 /// Where dockerd listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -20,6 +20,20 @@ pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 pub const DEFAULT_DATA_ROOT: &str = "/var/lib/docker";
 /// The label of volumes that Docker named itself (Engine 23 and newer).
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+/// Bytes of a name, an id, a driver, an image. Names are in keys of the database's indexes, which take 2.7 kB in all; file systems allow 255.
+pub const MAX_NAME: usize = 512;
+/// Bytes of a path inside a container, which is in such a key as well.
+pub const MAX_DESTINATION: usize = 1024;
+/// Bytes of a path on the node: the kernel takes no longer one.
+pub const MAX_PATH: usize = 4096;
+/// Bytes of a label's or an option's key.
+pub const MAX_KEY: usize = 317;
+/// Bytes of a label's or an option's value.
+pub const MAX_VALUE: usize = 4096;
+/// Labels, or options, of one object.
+const MAX_LABELS: usize = 256;
+/// The label that says how many others were left out.
+const LEFT_OUT_LABEL: &str = "volumeviz.io/left-out";
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How to reach the engine. Nothing is kept open: dockerd makes a new socket when it starts.
@@ -115,7 +129,7 @@ impl Docker {
         let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
         let containers = self.call("list containers", client.list_containers(Some(all))).await?;
         let engine =
-            Engine { id: text(info.id), version: text(info.server_version), data_root: text(info.docker_root_dir) };
+            Engine { id: name(info.id), version: name(info.server_version), data_root: path(info.docker_root_dir) };
         let mut volumes: Vec<_> = volumes.volumes.unwrap_or_default().into_iter().map(volume).collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Inventory { engine, volumes, containers: containers.into_iter().filter_map(container).collect() })
@@ -137,12 +151,29 @@ impl Docker {
     }
 }
 
-fn text(text: Option<String>) -> String {
-    storable(&text.unwrap_or_default()).into_owned()
+/// Text that PostgreSQL can store, of at most `most` bytes. Docker itself bounds next to nothing.
+fn text(text: Option<String>, most: usize) -> String {
+    bounded(storable(&text.unwrap_or_default()), most).into_owned()
 }
 
+fn name(name: Option<String>) -> String {
+    text(name, MAX_NAME)
+}
+
+fn path(path: Option<String>) -> String {
+    text(path, MAX_PATH)
+}
+
+/// Labels or options; of too many, the first by key, and how many there were besides.
 fn map(labels: HashMap<String, String>) -> BTreeMap<String, String> {
-    labels.into_iter().map(|(key, value)| (text(Some(key)), text(Some(value)))).collect()
+    let mut labels: BTreeMap<_, _> =
+        labels.into_iter().map(|(key, value)| (text(Some(key), MAX_KEY), text(Some(value), MAX_VALUE))).collect();
+    let left_out = labels.len().saturating_sub(MAX_LABELS);
+    if left_out > 0 {
+        labels = labels.into_iter().take(MAX_LABELS).collect();
+        labels.insert(LEFT_OUT_LABEL.to_owned(), left_out.to_string());
+    }
+    labels
 }
 
 fn volume(volume: Volume) -> InventoryVolume {
@@ -150,14 +181,14 @@ fn volume(volume: Volume) -> InventoryVolume {
     let to_i64 = |inode: u64| i64::try_from(inode).ok();
     InventoryVolume {
         kind: kind(&volume.name, &volume.labels),
-        name: text(Some(volume.name)),
-        driver: text(Some(volume.driver)),
-        mountpoint: text(Some(volume.mountpoint)),
+        name: name(Some(volume.name)),
+        driver: name(Some(volume.driver)),
+        mountpoint: path(Some(volume.mountpoint)),
         scope: volume.scope.map_or_else(String::new, |scope| scope.to_string()),
         labels: map(volume.labels),
         options: map(volume.options),
         selected: false,
-        created_at: volume.created_at.map(|date| text(Some(date))),
+        created_at: volume.created_at.map(|date| name(Some(date))),
         inode: identity.and_then(|identity| to_i64(identity.inode)),
         birth_time_ns: identity.and_then(|identity| identity.birth_time_ns),
     }
@@ -170,11 +201,11 @@ fn kind(name: &str, labels: &HashMap<String, String>) -> VolumeKind {
 }
 
 fn container(container: ContainerSummary) -> Option<InventoryContainer> {
-    let name = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+    let first = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
     Some(InventoryContainer {
-        container_id: text(Some(container.id?)),
-        name: text(Some(name.trim_start_matches('/').to_owned())),
-        image: text(container.image),
+        container_id: name(Some(container.id?)),
+        name: name(Some(first.trim_start_matches('/').to_owned())),
+        image: name(container.image),
         state: container.state.map_or_else(String::new, |state| state.to_string()),
         labels: map(container.labels.unwrap_or_default()),
         mounts: container.mounts.unwrap_or_default().into_iter().filter_map(mount).collect(),
@@ -183,10 +214,10 @@ fn container(container: ContainerSummary) -> Option<InventoryContainer> {
 
 /// Only mounts of volumes have a name.
 fn mount(mount: MountPoint) -> Option<InventoryMount> {
-    let name = mount.name.filter(|name| !name.is_empty())?;
+    let volume = mount.name.filter(|name| !name.is_empty())?;
     Some(InventoryMount {
-        volume: text(Some(name)),
-        destination: text(mount.destination),
+        volume: name(Some(volume)),
+        destination: text(mount.destination, MAX_DESTINATION),
         read_write: mount.rw.unwrap_or(true),
     })
 }
@@ -202,6 +233,40 @@ mod tests {
         assert_eq!(kind("short", &labelled), VolumeKind::Anonymous);
         assert_eq!(kind(&"0123456789ABCDEF".repeat(4), &none), VolumeKind::Named);
         assert_eq!(kind("db-data", &none), VolumeKind::Named);
+    }
+
+    #[test]
+    fn what_docker_says_is_bounded_and_what_is_cut_is_flagged() {
+        let long = "x".repeat(1 << 20);
+        let labels = (0..1000).map(|n| (format!("{n:04}{long}"), long.clone())).collect();
+        let options = HashMap::from([("device".to_owned(), long.clone())]);
+        let listed = volume(Volume {
+            name: long.clone(),
+            driver: long.clone(),
+            mountpoint: long.clone(),
+            labels,
+            options,
+            ..Volume::default()
+        });
+        assert_eq!((listed.name.len(), listed.driver.len(), listed.mountpoint.len()), (MAX_NAME, MAX_NAME, MAX_PATH));
+        assert!(listed.name.contains("[cut, 1048576 bytes, "), "{}", listed.name);
+        assert_eq!(listed.options["device"].len(), MAX_VALUE);
+        assert_eq!((listed.labels.len(), listed.labels[LEFT_OUT_LABEL].as_str()), (MAX_LABELS + 1, "744"));
+        for (key, value) in listed.labels.iter().filter(|(key, _)| key.as_str() != LEFT_OUT_LABEL) {
+            assert_eq!((key.len(), value.len()), (MAX_KEY, MAX_VALUE));
+            assert!(key.contains("[cut, ") && value.contains("[cut, "));
+        }
+        let mounted = MountPoint { name: Some(long.clone()), destination: Some(long.clone()), ..MountPoint::default() };
+        let listed = container(ContainerSummary {
+            id: Some(long.clone()),
+            names: Some(vec![format!("/{long}")]),
+            image: Some(long),
+            mounts: Some(vec![mounted]),
+            ..ContainerSummary::default()
+        });
+        let listed = listed.unwrap();
+        assert_eq!([listed.container_id.len(), listed.name.len(), listed.image.len()], [MAX_NAME; 3]);
+        assert_eq!((listed.mounts[0].volume.len(), listed.mounts[0].destination.len()), (MAX_NAME, MAX_DESTINATION));
     }
 
     #[tokio::test]

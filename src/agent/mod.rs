@@ -7,6 +7,7 @@ pub mod endpoint;
 pub mod job;
 pub mod measure;
 mod metrics;
+mod refused;
 pub mod session;
 pub mod walk;
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::refused;
 use crate::domain::contract::{
     Claim, CompleteBody, FailBody, FailureClass, HeartbeatBody, InventoryBody, InventoryReply, MAX_BATCH_ROWS,
     Progress, Reply, ReportBody,
@@ -108,10 +109,26 @@ impl Session {
         }
     }
 
-    /// Sends one chunk of the inventory; the last one is answered with the names of volumes that need no measuring.
+    /// Sends one chunk of the inventory; a row that PostgreSQL refuses is replaced by one without what may be at fault, and spoils no other.
+    /// The last chunk is answered with the names of volumes that need no measuring.
     pub async fn inventory(&self, chunk: InventoryBody) -> Result<Vec<String>, Error> {
+        let mut chunks = vec![chunk];
+        let mut final_volumes = Vec::new();
+        while let Some(chunk) = chunks.pop() {
+            match self.list(&chunk).await {
+                Err(Error::Refused(error)) if error.is_invalid_data() => {
+                    let Some(smaller) = refused::smaller(chunk, &error) else { return Err(Error::Refused(error)) };
+                    chunks.extend(smaller.into_iter().rev());
+                }
+                sent => final_volumes = sent?,
+            }
+        }
+        Ok(final_volumes)
+    }
+
+    async fn list(&self, chunk: &InventoryBody) -> Result<Vec<String>, Error> {
         let InventoryReply { reply, final_volumes } = self
-            .insist("store the inventory", async |conn| store::agent::inventory(conn, self.ticket, &chunk).await)
+            .insist("store the inventory", async |conn| store::agent::inventory(conn, self.ticket, chunk).await)
             .await?;
         self.settle(reply).map(|()| final_volumes)
     }

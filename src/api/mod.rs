@@ -104,7 +104,7 @@ impl Api {
             .with_state(self)
     }
 
-    /// Runs a query in a read-only transaction that the server itself gives up in time.
+    /// Reads what belongs together from one snapshot; the server itself gives a query up in time.
     async fn read<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -120,10 +120,8 @@ impl Api {
         // On a thread of its own, since the future of an async closure cannot be said to be Send.
         let reading = move || {
             let _turn = turn;
-            Handle::current().block_on(store.transaction(operation, DEADLINE, async |conn| {
-                sqlx::raw_sql("SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '5s'")
-                    .execute(&mut *conn)
-                    .await?;
+            Handle::current().block_on(store.snapshot(operation, DEADLINE, async |conn| {
+                sqlx::raw_sql("SET LOCAL statement_timeout = '5s'").execute(&mut *conn).await?;
                 act(conn).await
             }))
         };

@@ -5,9 +5,9 @@ use axum::extract::{Path, State};
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::params::{self, Params};
+use super::params::{self, PageParams, Params};
 use super::problem::Problem;
-use super::{Api, MAX_LIMIT, Page};
+use super::{Api, Page};
 use crate::domain::growth::full_in_days;
 use crate::store::containers::{self, Attachment};
 use crate::store::filter::VolumeFilter;
@@ -117,6 +117,8 @@ pub(super) struct SizesParams {
     /// Points, 1 to 500.
     #[param(default = 100, minimum = 1, maximum = 500)]
     limit: Option<i64>,
+    /// `next` of the page before; `from` and `resolution` are then that page's.
+    cursor: Option<String>,
 }
 
 /// Sizes of a volume over time, oldest first.
@@ -126,9 +128,9 @@ pub(super) struct Sizes {
     resolution: Resolution,
     /// The points.
     items: Vec<SizePoint>,
-    /// Give it as `from` for more.
+    /// Give it as `cursor` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<DateTime<Utc>>,
+    next: Option<String>,
 }
 
 /// The volumes that are there.
@@ -168,25 +170,31 @@ pub(super) async fn sizes(
     if from > to {
         return Err(Problem::invalid("from: is after to"));
     }
+    let cursor = params.cursor.map(|cursor| sizes::Cursor::decode(&cursor, id, params.resolution)).transpose();
+    let after = cursor.map_err(|error| Problem::invalid(format!("cursor: {error}")))?;
+    let range = sizes::Range { from, to, resolution: params.resolution, after };
     let read = api.read("read the sizes of a volume", async move |conn| {
         volumes::get(conn, id).await?;
-        sizes::history(conn, id, (from, to), params.resolution, limit).await
+        sizes::history(conn, id, &range, limit).await
     });
     let sizes::History { resolution, points, next } = read.await?;
     Ok(Json(Sizes { resolution, items: points, next }))
 }
 
-/// Who mounts it, or did: those that are there first; at most 500.
-#[utoipa::path(get, path = "/api/v1/volumes/{id}/containers", tag = "volumes", params(("id" = i64, Path, description = "id of the volume")),
+/// Who mounts it, or did: those that are there first, then newest first.
+#[utoipa::path(get, path = "/api/v1/volumes/{id}/containers", tag = "volumes", params(("id" = i64, Path, description = "id of the volume"), PageParams),
     responses((status = 200, body = Page<Attachment>), (status = 404, body = Problem), (status = "default", body = Problem)), security(("bearer" = [])))]
 pub(super) async fn containers(
     State(api): State<Api>,
     Path(id): Path<String>,
+    Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Attachment>>, Problem> {
-    let id = params::id("volume", &id)?;
+    let (id, limit) = (params::id("volume", &id)?, params.limit()?);
+    let cursor = params.cursor.map(|cursor| containers::Cursor::decode(&cursor, id)).transpose();
+    let after = cursor.map_err(|error| Problem::invalid(format!("cursor: {error}")))?;
     let read = api.read("read the containers of a volume", async move |conn| {
         volumes::get(conn, id).await?;
-        containers::of_volume(conn, id, MAX_LIMIT).await
+        containers::of_volume(conn, id, after.as_ref(), limit + 1).await
     });
-    Ok(Json(Page { items: read.await?, total: None, next: None }))
+    Ok(Json(super::page(read.await?, limit, |attachment: &Attachment| attachment.cursor(id))))
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::Instant;
 
@@ -22,9 +23,9 @@ pub use self::verify::{Verified, describe, verify};
 
 /// The migration that this version cannot do without.
 pub const REQUIRED_VERSION: i64 = 6;
-/// First half of the advisory lock's key ("volu").
+/// First half of the keys of our advisory locks ("volu").
 pub const LOCK_CLASS: i32 = 0x766f_6c75;
-/// Second half of the advisory lock's key.
+/// Second half of the key of the lock under which the schema is changed.
 pub const LOCK_OBJECT: i32 = 1;
 
 /// The embedded migrations. A database that a later version migrated further is fine: migrations only ever add what the previous version
@@ -164,11 +165,11 @@ pub enum Error {
 pub async fn run(Args { action }: Args) -> Result<(), Error> {
     match action {
         Action::Up { database } => {
-            let applied = up(&mut connect(&database).await?).await?;
+            let applied = up(&mut connect_to_migrate(&database).await?).await?;
             report(applied, "applied")?;
         }
         Action::Down { to, database } => {
-            let reverted = down(&mut connect(&database).await?, to).await?;
+            let reverted = down(&mut connect_to_migrate(&database).await?, to).await?;
             report(reverted, "took back")?;
         }
         Action::Status { database } => status(&mut connect(&database).await?).await?,
@@ -211,8 +212,16 @@ fn report(migrations: usize, what: &str) -> Result<(), output::Error> {
 
 /// A connection that acts as the group that owns the schema, so that every login that is a member owns the same objects.
 pub async fn connect(database: &DatabaseArgs) -> Result<PgConnection, Error> {
-    // A migration takes as long as it takes, and its whole text in the log helps nobody.
+    connect_with(database, database.connect_options()?).await
+}
+
+/// The same to migrate on: a migration takes as long as it takes, and its whole text in the log of slow statements helps nobody.
+pub async fn connect_to_migrate(database: &DatabaseArgs) -> Result<PgConnection, Error> {
     let options = database.connect_options()?.log_slow_statements(log::LevelFilter::Off, Duration::ZERO);
+    connect_with(database, options).await
+}
+
+async fn connect_with(database: &DatabaseArgs, options: PgConnectOptions) -> Result<PgConnection, Error> {
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
     let mut conn = connecting.await.map_err(|_| Error::ConnectTimeout)?.map_err(Error::Connect)?;
     // Notices tell what is there already: nothing to bother an admin with.
@@ -228,8 +237,9 @@ pub async fn connect(database: &DatabaseArgs) -> Result<PgConnection, Error> {
 pub async fn up(conn: &mut PgConnection) -> Result<usize, Error> {
     let before = applied_under_lock(conn).await?.len();
     let migrated = migrator().run(&mut *conn).await;
-    unlock(conn).await?;
+    let unlocked = unlock(conn).await;
     migrated?;
+    unlocked?;
     Ok(applied(conn).await?.len().saturating_sub(before))
 }
 
@@ -245,8 +255,9 @@ pub async fn down(conn: &mut PgConnection, to: i64) -> Result<usize, Error> {
         Some(later) => Err(Error::OfLaterVersion(later.version)),
         None => migrator.undo(&mut *conn, to).await.map_err(Error::from),
     };
-    unlock(conn).await?;
+    let unlocked = unlock(conn).await;
     reverted?;
+    unlocked?;
     Ok(before.len().saturating_sub(applied(conn).await?.len()))
 }
 
@@ -267,7 +278,11 @@ async fn applied_under_lock(conn: &mut PgConnection) -> Result<Vec<Applied>, Err
     lock(conn).await?;
     match applied(conn).await {
         Ok(applied) => Ok(applied),
-        Err(error) => unlock(conn).await.and(Err(error)),
+        Err(error) => {
+            // Why it could not be read says more than that it could not be unlocked either.
+            let _ = unlock(conn).await;
+            Err(error)
+        }
     }
 }
 

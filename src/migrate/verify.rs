@@ -56,7 +56,8 @@ SELECT line COLLATE "C" FROM (
     FROM relation
     UNION ALL SELECT concat_ws(' ', format('column %s.%s', relname, attname), format_type(atttypid, atttypmod),
         CASE WHEN attnotnull THEN 'not null' END,
-        CASE attidentity WHEN '' THEN 'default ' || pg_get_expr(adbin, adrelid) ELSE 'generated as identity' END)
+        CASE WHEN attidentity <> '' THEN 'generated as identity' WHEN attgenerated <> '' THEN 'generated as ' || pg_get_expr(adbin, adrelid)
+            ELSE 'default ' || pg_get_expr(adbin, adrelid) END)
     FROM relation JOIN pg_attribute ON attrelid = relation.oid AND attnum > 0 AND NOT attisdropped
     LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
     WHERE relkind <> 'S'
@@ -67,6 +68,6 @@ SELECT line COLLATE "C" FROM (
     UNION ALL SELECT concat_ws(' ', 'function', name, CASE WHEN prosecdef THEN 'security definer' END, array_to_string(proconfig, ' '), md5(prosrc))
     FROM routine
     UNION ALL SELECT format('grant %s to %s', what, coalesce(nullif(rolname, ''), 'PUBLIC'))
-    FROM granted LEFT JOIN pg_roles ON pg_roles.oid = grantee WHERE rolname IS NULL OR rolname LIKE 'volumeviz\_%' AND rolname <> 'volumeviz_owner'
+    FROM granted LEFT JOIN pg_roles ON pg_roles.oid = grantee WHERE rolname IS NULL OR rolname <> 'volumeviz_owner' AND NOT rolsuper
 ) AS described (line)
 ORDER BY 1"#;

@@ -6,7 +6,8 @@ use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 
-/// What the controller decides. The database itself adds `Migrated`, `MigrationReverted`, `RetentionDropped` and `NodeRetired`.
+/// What the controller decides. The database itself adds `Migrated`, `MigrationReverted`, `RetentionDropped` and `NodeRetired`, and, of a job that
+/// its agent gave back, `JobRetried` and `JobFailed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// A spec was seen for the first time.
@@ -17,6 +18,8 @@ pub enum Action {
     RunCancelled,
     /// A job got a new ticket.
     JobRetried,
+    /// A job was to be tried again and had no attempt left.
+    JobFailed,
     /// The database was given to another cluster.
     Adopted,
 }
@@ -29,6 +32,7 @@ impl Action {
             Self::RunPlanned => "RunPlanned",
             Self::RunCancelled => "RunCancelled",
             Self::JobRetried => "JobRetried",
+            Self::JobFailed => "JobFailed",
             Self::Adopted => "Adopted",
         }
     }

@@ -52,13 +52,16 @@ pub enum Kind {
     /// The server gave the statement up (`statement_timeout`, `lock_timeout`).
     #[error("the database gave up: {0}")]
     GivenUp(#[source] sqlx::Error),
+    /// The server could not finish this time: deadlock, serialisation, no memory. The connection is as good as before.
+    #[error("the database could not finish it this time: {0}")]
+    Interrupted(#[source] sqlx::Error),
     /// There is no such row.
     #[error("there is none")]
     NotFound,
     /// Another row stands in the way (SQLSTATE 23503, 23505).
     #[error("another row stands in the way: {0}")]
     Conflict(#[source] sqlx::Error),
-    /// The server refuses the data of this one call (SQLSTATE classes 21 and 22, broken constraints).
+    /// The server refuses the data of this one call (SQLSTATE classes 21, 22 and 54, broken constraints).
     #[error("the database refuses the data: {0}")]
     InvalidData(#[source] sqlx::Error),
     /// Anything else.
@@ -84,6 +87,7 @@ impl Error {
             Kind::DiskFull(_) => "DiskFull",
             Kind::SchemaMismatch(_) => "SchemaMismatch",
             Kind::GrantsMissing(_) => "GrantsMissing",
+            Kind::Interrupted(_) => "Interrupted",
             Kind::NotFound => "NotFound",
             Kind::Conflict(_) => "Conflict",
             Kind::InvalidData(_) => "InvalidData",
@@ -136,12 +140,11 @@ impl Kind {
                 "42501" => Self::GrantsMissing(error),
                 "42P01" | "42703" | "42883" | "3F000" => Self::SchemaMismatch(error),
                 "23503" | "23505" => Self::Conflict(error),
-                code if code.starts_with("21") || code.starts_with("22") || code.starts_with("23") => {
+                code if ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
                     Self::InvalidData(error)
                 }
                 "57014" | "55P03" => Self::GivenUp(error),
-                // Out of memory, deadlock, serialisation: another try may pass.
-                code if code.starts_with("53") || code.starts_with("40") => Self::Unreachable(error),
+                code if code.starts_with("53") || code.starts_with("40") => Self::Interrupted(error),
                 _ => Self::Failed(error),
             },
             _ => Self::Failed(error),

@@ -64,8 +64,13 @@ async fn server(conn: &mut PgConnection) -> sqlx::Result<Server> {
              pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
              to_regclass('public.migrations') IS NOT NULL AS migrations,
              coalesce(has_table_privilege(to_regclass('public.migrations'), 'SELECT'), false) AS may_read,
-             coalesce(has_table_privilege(to_regclass('public.scan_jobs'), 'UPDATE')
-                 AND has_table_privilege(to_regclass('public.scan_runs'), 'INSERT')
+             -- A list of privileges asks for any one of them.
+             coalesce(has_table_privilege(to_regclass('public.scan_runs'), 'INSERT')
+                 AND has_table_privilege(to_regclass('public.scan_runs'), 'UPDATE')
+                 AND has_table_privilege(to_regclass('public.scan_jobs'), 'INSERT')
+                 AND has_table_privilege(to_regclass('public.scan_jobs'), 'UPDATE')
+                 AND has_table_privilege(to_regclass('public.audit_events'), 'INSERT')
+                 AND has_column_privilege(to_regclass('public.nodes'), 'absent_since', 'UPDATE')
                  AND has_table_privilege(to_regclass('public.scan_results'), 'SELECT'), false) AS may_write,
              EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS maintaining",

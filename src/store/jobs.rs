@@ -155,7 +155,8 @@ pub async fn re_ticket(conn: &mut PgConnection, job: i64, seen: Uuid, max_attemp
     .await?;
     if let Some((status, run, node, attempt)) = &changed {
         let detail = json!({"run": run, "node": node, "attempt": attempt, "status": status});
-        audit::record(&mut transaction, Action::JobRetried, &format!("job/{job}"), detail).await?;
+        let action = if status == "pending" { Action::JobRetried } else { Action::JobFailed };
+        audit::record(&mut transaction, action, &format!("job/{job}"), detail).await?;
     }
     transaction.commit().await?;
     Ok(changed.is_some())

@@ -1,5 +1,6 @@
 //! The pool's figures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -50,7 +51,7 @@ impl PoolMetrics {
         }
     }
 
-    pub(super) fn register(&self, registry: &mut Registry, pool: PgPool) {
+    pub(super) fn register(&self, registry: &mut Registry, pool: Arc<PgPool>) {
         registry.register_with_unit(
             "volumeviz_database_connection_wait",
             "How long operations waited for a connection of the pool",
@@ -68,7 +69,7 @@ impl PoolMetrics {
 
 #[derive(Debug)]
 struct PoolCollector {
-    pool: PgPool,
+    pool: Arc<PgPool>,
 }
 
 impl Collector for PoolCollector {

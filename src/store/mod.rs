@@ -23,7 +23,7 @@ pub mod sizes;
 pub mod system_metrics;
 pub mod volumes;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -44,7 +44,7 @@ const AGENT_IDLE: Duration = Duration::from_secs(15);
 /// The way to the database; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: Arc<PgPool>,
     args: Arc<DatabaseArgs>,
     metrics: PoolMetrics,
 }
@@ -82,20 +82,19 @@ impl Store {
             Role::Agent => (AGENT_CONNECTIONS, AGENT_CONNECTIONS, AGENT_IDLE.min(args.conn_max_idle_time)),
             Role::Owner | Role::Controller => (args.max_open_conns, args.max_idle_conns, args.conn_max_idle_time),
         };
-        let this_pool: Arc<OnceLock<PgPool>> = Arc::default();
-        let pool = PgPoolOptions::new()
-            .max_connections(most)
-            .max_lifetime(args.conn_max_lifetime)
-            .idle_timeout(idle_time)
-            .after_release({
-                let this_pool = Arc::clone(&this_pool);
-                move |_, _| {
-                    let enough = this_pool.get().is_some_and(|pool| pool.num_idle() >= idle as usize);
+        // The pool owns this hook: by a strong reference it would keep itself alive, with its connections, when the store is dropped.
+        let pool = Arc::new_cyclic(|this: &Weak<PgPool>| {
+            let this = Weak::clone(this);
+            PgPoolOptions::new()
+                .max_connections(most)
+                .max_lifetime(args.conn_max_lifetime)
+                .idle_timeout(idle_time)
+                .after_release(move |_, _| {
+                    let enough = this.upgrade().is_none_or(|pool| pool.num_idle() >= idle as usize);
                     Box::pin(async move { Ok(!enough) })
-                }
-            })
-            .connect_lazy_with(options);
-        this_pool.get_or_init(|| pool.clone());
+                })
+                .connect_lazy_with(options)
+        });
         Ok(Self { pool, args: Arc::new(args.clone()), metrics: PoolMetrics::default() })
     }
 
@@ -106,11 +105,31 @@ impl Store {
         deadline: Duration,
         act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
+        self.run_in(None, operation, deadline, act).await
+    }
+
+    /// The same for an operation that only reads: all its statements see the database as of the first one.
+    pub async fn snapshot<T>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        self.run_in(Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"), operation, deadline, act).await
+    }
+
+    async fn run_in<T>(
+        &self,
+        begin: Option<&'static str>,
+        operation: &'static str,
+        deadline: Duration,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
         let until = Instant::now() + deadline;
         let mut borrowed = self.borrow(operation, until, deadline).await?;
         let late = |_| Error { operation, kind: Kind::Timeout(deadline) };
         let Some(conn) = borrowed.0.as_deref_mut() else { return Err(Error::new(operation, sqlx::Error::PoolClosed)) };
-        let done = timeout_at(until, self.act(conn, act)).await.map_err(late)?;
+        let done = timeout_at(until, self.act(begin, conn, act)).await.map_err(late)?;
         match done {
             Ok(value) => {
                 borrowed.give_back();
@@ -134,19 +153,25 @@ impl Store {
         acquired.map(|conn| Borrowed(Some(conn))).map_err(|error| self.refused(Error::new(operation, error)))
     }
 
-    /// Behind a transaction pooler everything happens in one transaction, and the statements prepared in it are closed with it: the next
-    /// transaction may find itself on another server connection, and this one serve somebody whose statements have the same names.
+    /// Acts in a transaction that begins as `begin` says. Behind a transaction pooler everything happens in one, and the statements prepared in
+    /// it are closed with it: the next transaction may find itself on another server connection, and this one serve somebody whose statements
+    /// have the same names.
     async fn act<T>(
         &self,
+        begin: Option<&'static str>,
         conn: &mut PgConnection,
         act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
-        if self.args.pooler == Pooler::None {
-            return act(conn).await;
-        }
-        let mut transaction = conn.begin().await?;
+        let pooled = self.args.pooler == Pooler::Transaction;
+        let mut transaction = match begin {
+            Some(begin) => conn.begin_with(begin).await?,
+            None if pooled => conn.begin().await?,
+            None => return act(conn).await,
+        };
         let outcome = act(&mut transaction).await;
-        transaction.clear_cached_statements().await?;
+        if pooled {
+            transaction.clear_cached_statements().await?;
+        }
         match outcome {
             Ok(value) => transaction.commit().await.map(|()| value),
             Err(error) => transaction.rollback().await.and(Err(error)),
@@ -191,7 +216,7 @@ impl Store {
             self.pool.set_connect_options(options);
             connected.map_err(|error| Error::new(operation, error))?
         };
-        let value = timeout_at(until, self.act(&mut conn, act))
+        let value = timeout_at(until, self.act(None, &mut conn, act))
             .await
             .map_err(late)?
             .map_err(|error| Error::new(operation, error))?;
@@ -222,7 +247,7 @@ impl Store {
     /// Adds the pool's figures to `/metrics`, unless `DB_ENABLE_METRICS` is false.
     pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
         if self.args.enable_metrics {
-            self.metrics.register(registry, self.pool.clone());
+            self.metrics.register(registry, Arc::clone(&self.pool));
         }
     }
 }

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -89,7 +90,7 @@ pub enum InvalidCursor {
     #[error("the cursor cannot be read")]
     Unreadable,
     /// It was made for another list.
-    #[error("the cursor belongs to a list with another sort, direction or filter")]
+    #[error("the cursor belongs to another list, or to one with another sort, direction or filter")]
     OtherList,
 }
 
@@ -98,6 +99,17 @@ struct Encoded {
     list: String,
     key: Key,
     id: i64,
+}
+
+/// A place in a list as text for the outside.
+pub(super) fn seal(place: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::json!(place).to_string())
+}
+
+/// The place that [`seal`] made a cursor of.
+pub(super) fn unseal<T: DeserializeOwned>(cursor: &str) -> Result<T, InvalidCursor> {
+    let json = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor::Unreadable)?;
+    serde_json::from_slice(&json).map_err(|_| InvalidCursor::Unreadable)
 }
 
 impl Page {
@@ -115,8 +127,7 @@ impl Page {
 impl VolumeList {
     /// Reads a cursor that [`Self::encode`] made for this very list.
     pub fn decode(&self, cursor: &str) -> Result<Cursor, InvalidCursor> {
-        let json = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor::Unreadable)?;
-        let Encoded { list, key, id } = serde_json::from_slice(&json).map_err(|_| InvalidCursor::Unreadable)?;
+        let Encoded { list, key, id } = unseal(cursor)?;
         let fits = matches!(
             (self.sort, &key),
             (VolumeSort::Name | VolumeSort::Node, Key::Text(_))
@@ -127,8 +138,7 @@ impl VolumeList {
     }
 
     pub(super) fn encode(&self, key: Key, id: i64) -> String {
-        let encoded = Encoded { list: self.fingerprint(), key, id };
-        URL_SAFE_NO_PAD.encode(serde_json::json!(encoded).to_string())
+        seal(&Encoded { list: self.fingerprint(), key, id })
     }
 
     fn fingerprint(&self) -> String {

@@ -4,6 +4,8 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
 
+use super::page::{InvalidCursor, seal, unseal};
+
 /// Longer ranges are answered by day unless asked otherwise.
 const RAW_RANGE: Duration = Duration::days(7);
 
@@ -50,42 +52,134 @@ pub struct History {
     pub resolution: Resolution,
     /// The points.
     pub points: Vec<SizePoint>,
-    /// Where to go on from when there are more.
-    pub next: Option<DateTime<Utc>>,
+    /// Where the next page begins; absent on the last.
+    pub next: Option<String>,
 }
 
-/// Sizes of a volume from `from` until before `to`, at most `limit` of them.
-pub async fn history(
-    conn: &mut PgConnection,
+/// Which part of a volume's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// From when on.
+    pub from: DateTime<Utc>,
+    /// Until before when.
+    pub to: DateTime<Utc>,
+    /// How fine.
+    pub resolution: Resolution,
+    /// Where a page ended; its resolution holds for the pages after it.
+    pub after: Option<Cursor>,
+}
+
+/// Where a page ended: the last point and, of what was measured at the same time, which it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
     volume: i64,
-    (from, to): (DateTime<Utc>, DateTime<Utc>),
-    resolution: Resolution,
-    limit: i64,
-) -> sqlx::Result<History> {
-    let resolution = match resolution {
-        Resolution::Auto if to - from <= RAW_RANGE && raw_reaches(conn, volume, from).await? => Resolution::Raw,
-        Resolution::Auto => Resolution::Daily,
-        asked => asked,
-    };
-    let sql = if resolution == Resolution::Raw { RAW } else { DAILY };
-    let mut points: Vec<SizePoint> =
-        sqlx::query_as(sql).bind(volume).bind(from).bind(to).bind(limit.saturating_add(1)).fetch_all(conn).await?;
-    let limit = usize::try_from(limit).unwrap_or_default();
-    let next = points.get(limit).map(|point| point.at);
-    points.truncate(limit);
-    Ok(History { resolution, points, next })
+    at: DateTime<Utc>,
+    tie: Tie,
 }
 
-const RAW: &str =
-    "SELECT created_at AS at, completeness, method, allocated_bytes, allocated_bytes AS min_allocated_bytes,
-     allocated_bytes AS max_allocated_bytes, apparent_bytes, files, 1::bigint AS samples
- FROM volume_sizes WHERE volume_id = $1 AND created_at >= $2 AND created_at < $3 ORDER BY created_at LIMIT $4";
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Tie {
+    /// `volume_sizes.id` of a raw point.
+    Raw(i64),
+    /// The method of a day.
+    Daily(String),
+}
 
-const DAILY: &str = "SELECT last_at AS at, 'Complete' AS completeness, method, last_allocated_bytes AS allocated_bytes, min_allocated_bytes,
-     max_allocated_bytes, last_apparent_bytes AS apparent_bytes, last_files AS files, samples
- FROM volume_sizes_daily
- WHERE volume_id = $1 AND day >= ($2 AT TIME ZONE 'UTC')::date AND day <= ($3 AT TIME ZONE 'UTC')::date AND last_at >= $2 AND last_at < $3
- ORDER BY day, method LIMIT $4";
+impl Cursor {
+    /// Reads the `next` of a page of this volume's history at this resolution.
+    pub fn decode(cursor: &str, volume: i64, resolution: Resolution) -> Result<Self, InvalidCursor> {
+        let cursor: Self = unseal(cursor)?;
+        let fits = resolution == Resolution::Auto || resolution == cursor.resolution();
+        if cursor.volume == volume && fits { Ok(cursor) } else { Err(InvalidCursor::OtherList) }
+    }
+
+    const fn resolution(&self) -> Resolution {
+        match self.tie {
+            Tie::Raw(_) => Resolution::Raw,
+            Tie::Daily(_) => Resolution::Daily,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct RawPoint {
+    id: i64,
+    #[sqlx(flatten)]
+    point: SizePoint,
+}
+
+/// Sizes of a volume in this range, at most `limit` of them.
+pub async fn history(conn: &mut PgConnection, volume: i64, range: &Range, limit: i64) -> sqlx::Result<History> {
+    let resolution = match (&range.after, range.resolution) {
+        (Some(cursor), _) => cursor.resolution(),
+        (None, Resolution::Auto) => {
+            let raw = range.to - range.from <= RAW_RANGE && raw_reaches(conn, volume, range.from).await?;
+            if raw { Resolution::Raw } else { Resolution::Daily }
+        }
+        (None, asked) => asked,
+    };
+    // One point more tells whether there is a next page.
+    let mut points = match resolution {
+        Resolution::Raw => raw(conn, volume, range, limit.saturating_add(1)).await?,
+        Resolution::Auto | Resolution::Daily => daily(conn, volume, range, limit.saturating_add(1)).await?,
+    };
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let more = points.len() > limit;
+    points.truncate(limit);
+    let last = if more { points.last() } else { None };
+    let next = last.map(|(point, tie)| seal(&Cursor { volume, at: point.at, tie: tie.clone() }));
+    Ok(History { resolution, points: points.into_iter().map(|(point, _)| point).collect(), next })
+}
+
+async fn raw(conn: &mut PgConnection, volume: i64, range: &Range, limit: i64) -> sqlx::Result<Vec<(SizePoint, Tie)>> {
+    let (at, id) = match &range.after {
+        Some(Cursor { at, tie: Tie::Raw(id), .. }) => (*at, *id),
+        _ => (range.from, 0),
+    };
+    let points: Vec<RawPoint> = sqlx::query_as(
+        "SELECT id, created_at AS at, completeness, method, allocated_bytes, allocated_bytes AS min_allocated_bytes,
+             allocated_bytes AS max_allocated_bytes, apparent_bytes, files, 1::bigint AS samples
+         FROM volume_sizes
+         WHERE volume_id = $1 AND created_at >= $2 AND created_at < $3 AND (created_at, id) > ($2, $4)
+         ORDER BY created_at, id LIMIT $5",
+    )
+    .bind(volume)
+    .bind(at)
+    .bind(range.to)
+    .bind(id)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    Ok(points.into_iter().map(|RawPoint { id, point }| (point, Tie::Raw(id))).collect())
+}
+
+async fn daily(conn: &mut PgConnection, volume: i64, range: &Range, limit: i64) -> sqlx::Result<Vec<(SizePoint, Tie)>> {
+    let (at, method) = match &range.after {
+        Some(Cursor { at, tie: Tie::Daily(method), .. }) => (*at, method.as_str()),
+        _ => (range.from, ""),
+    };
+    // The day finds partition and index; the rest tells of which day's part.
+    let points: Vec<SizePoint> = sqlx::query_as(
+        "SELECT last_at AS at, 'Complete' AS completeness, method, last_allocated_bytes AS allocated_bytes, min_allocated_bytes,
+             max_allocated_bytes, last_apparent_bytes AS apparent_bytes, last_files AS files, samples
+         FROM volume_sizes_daily
+         WHERE volume_id = $1 AND day >= ($2 AT TIME ZONE 'UTC')::date AND day <= ($3 AT TIME ZONE 'UTC')::date
+             AND last_at < $3 AND (last_at, method) > ($2, $4)
+         ORDER BY last_at, method LIMIT $5",
+    )
+    .bind(volume)
+    .bind(at)
+    .bind(range.to)
+    .bind(method)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    let tied = |point: SizePoint| {
+        let tie = Tie::Daily(point.method.clone());
+        (point, tie)
+    };
+    Ok(points.into_iter().map(tied).collect())
+}
 
 /// Whether every measurement of a volume since `from` is kept: its partition is, or the volume is younger.
 async fn raw_reaches(conn: &mut PgConnection, volume: i64, from: DateTime<Utc>) -> sqlx::Result<bool> {

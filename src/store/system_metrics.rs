@@ -10,7 +10,8 @@ macro_rules! counts {
     ($($table:literal)*) => { [$(($table, concat!("SELECT count(*) FROM ", $table))),*] };
 }
 
-const COUNTS: [(&str, &str); 17] = counts!(
+/// The statement that counts each of our tables.
+pub const COUNTS: [(&str, &str); 17] = counts!(
     "installation" "nodes" "volumes" "volume_latest" "volume_rankings" "containers" "container_volumes" "scan_runs" "scan_jobs" "scan_results"
     "volume_sizes" "volume_sizes_daily" "alerts" "alert_notifications" "system_metrics" "audit_events" "migrations"
 );

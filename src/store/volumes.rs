@@ -14,7 +14,7 @@ use super::page::{Key, Page, VolumeList, VolumeSort};
 /// A volume, as of its last inventory and measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow, utoipa::ToSchema)]
 pub struct Volume {
-    /// `volumes.id`, never used again.
+    /// `volumes.id`; not used again, unless the database is restored to an earlier time.
     pub id: i64,
     /// `node/name`; used again when a volume is made anew under its name.
     pub volume_id: String,

@@ -156,6 +156,8 @@ async fn wrong_parameters_are_named() {
         ("/api/v1/volumes/1/sizes?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z".to_owned(), "from"),
         ("/api/v1/volumes/1/sizes?from=yesterday".to_owned(), "input"),
         ("/api/v1/scans/nightly/runs?cursor=x".to_owned(), "cursor"),
+        (format!("/api/v1/volumes/1/containers?cursor={cursor}"), "cursor"),
+        (format!("/api/v1/volumes/1/sizes?cursor={cursor}"), "cursor"),
         ("/api/v1/volumes?name=%00".to_owned(), "invalid byte sequence"),
     ] {
         let answer = served.get(&path).await;
@@ -200,6 +202,35 @@ async fn a_volume_is_told_with_its_forecast_sizes_and_containers() {
         (&containers["items"][0]["name"], &containers["items"][0]["mount_path"]),
         (&json!("db"), &json!("/var/lib/postgresql"))
     );
+    assert_eq!((&containers["items"][0]["deleted_at"], containers.get("next")), (&Value::Null, None));
+}
+
+#[tokio::test]
+async fn what_hangs_on_a_volume_is_read_page_by_page() {
+    let (database, served) = seeded().await;
+    let more = "INSERT INTO containers (container_id, node, name, image, state, deleted_at) VALUES
+             ('c2', 'n1', 'gone', 'postgres:16', 'exited', now()), ('c3', 'n1', 'long gone', 'postgres:15', 'exited', now() - interval '1 day');
+         INSERT INTO container_volumes (container_id, volume_id, mount_path, read_write) SELECT id, 1, '/d', true FROM containers WHERE id > 1;
+         INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, files)
+             SELECT now() - make_interval(secs => n), 1, 1, 'Complete', 'Walk', n, 1 FROM generate_series(1, 2) AS n";
+    database::execute(&mut **database.superuser().await, more.to_owned()).await;
+    for (path, field, expected) in [
+        ("/api/v1/volumes/1/containers", "name", json!(["db", "gone", "long gone"])),
+        ("/api/v1/volumes/1/sizes", "allocated_bytes", json!([2, 1, 4096])),
+    ] {
+        let (mut read, mut query) = (Vec::new(), "limit=1".to_owned());
+        loop {
+            let page = served.ok(&format!("{path}?{query}")).await;
+            assert_eq!(page["items"].as_array().unwrap().len(), 1);
+            read.push(page["items"][0][field].clone());
+            let Some(next) = page.get("next") else { break };
+            query = format!("limit=1&cursor={}", next.as_str().unwrap());
+        }
+        assert_eq!(json!(read), expected, "{path}");
+    }
+    let page = served.ok("/api/v1/volumes/1/containers").await;
+    assert_eq!(page["items"][0]["deleted_at"], Value::Null);
+    assert!(page["items"][1]["deleted_at"].is_string() && page.get("next").is_none());
 }
 
 #[tokio::test]

@@ -68,6 +68,25 @@ async fn the_server_gives_a_long_query_up_and_the_connection_stays() {
     assert_eq!(backends(&database).await, before, "the same connection");
 }
 
+/// A row that is added between the count and the page is in neither.
+#[tokio::test]
+async fn a_total_and_its_rows_are_of_one_moment() {
+    let database = Database::new().await;
+    let served = Served::over(&database, &[]).await;
+    let add = "INSERT INTO volumes (volume_id, node, name) VALUES ('n/a', 'n', 'a')";
+    let mut superuser = database.superuser().await;
+    let mut lock = superuser.begin().await.unwrap();
+    // The count does not look there, the page does.
+    sqlx::query("LOCK TABLE volume_latest IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let (page, ()) = tokio::join!(served.ok("/api/v1/volumes?count=true"), async {
+        until_waiting(&database, 1).await;
+        database::execute(&mut **database.superuser().await, add.to_owned()).await;
+        lock.rollback().await.unwrap();
+    });
+    assert_eq!((&page["total"], page["items"].as_array().unwrap().len()), (&serde_json::json!(0), 0));
+    assert_eq!(served.ok("/api/v1/volumes?count=true").await["total"], 1);
+}
+
 #[tokio::test]
 async fn only_so_many_requests_are_answered_at_a_time() {
     let database = Database::new().await;

@@ -110,6 +110,43 @@ async fn a_database_is_taken_back_to_an_earlier_time() {
     assert_eq!(plan(&database, "t:again", &["n1"]).await, later, "its number is used again");
 }
 
+/// A run that was under way then is under way again: its agent goes on, or its lease expires; nothing waits for ever.
+#[tokio::test]
+async fn a_run_under_way_in_a_dump_is_not_stuck_after_the_restore() {
+    let database = Database::new().await;
+    let run = plan(&database, "once", &["n1", "n2"]).await;
+    let (held, other) = (ticket(&database, run, "n1").await, ticket(&database, run, "n2").await);
+    let agent = Agent::on(&database, "n1");
+    agent.claimed(held).await;
+    agent.inventory(held, &[volume("a"), volume("b")], &[]).await;
+    agent.report(held, &[result("a", 100)]).await;
+    Agent::on(&database, "n2").claimed(other).await;
+    let folder = folder();
+    assert_eq!(script("backup.sh", &database.name, folder.path(), &[("RESTORE_CHECK", "false")]).0, Some(0));
+
+    let restored = Database::bare().await;
+    let (code, said) = script("restore.sh", &restored.name, folder.path(), &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let mut controller = restored.controller().await;
+    let active = store::runs::active(&mut controller, "scan-uid").await.unwrap().expect("it is under way");
+    assert_eq!((active.id, active.nodes.running), (run, 2));
+
+    // The agent that is still there goes on where it was.
+    let agent = Agent { database: &restored, instance: agent.instance, node: "n1".to_owned() };
+    assert_eq!(agent.report(held, &[result("a", 100), result("b", 200)]).await, Reply::Ok);
+    assert_eq!(agent.complete(held, 2).await, Reply::Ok);
+    // The other is not: its job is given to its successor.
+    restored.expire_leases().await;
+    let job = &store::jobs::open(&mut controller, run).await.unwrap()[0];
+    assert!(job.running && job.lease_expired, "{job:?}");
+    assert!(store::jobs::re_ticket(&mut controller, job.id, other, 3).await.unwrap());
+    Agent::on(&restored, "n2").measure(ticket(&restored, run, "n2").await, &[("c", 1)]).await;
+    assert!(store::jobs::open(&mut controller, run).await.unwrap().is_empty(), "nothing is left to wait for");
+    let ended = store::runs::finish(&mut controller, run, volumeviz::domain::run::RunResult::Succeeded, "RunSucceeded");
+    assert!(ended.await.unwrap());
+    assert_eq!(restored.number("SELECT count(*) FROM scan_results").await, 3);
+}
+
 #[tokio::test]
 async fn a_dump_that_is_cut_short_changes_nothing() {
     let database = measured().await;
@@ -134,6 +171,12 @@ async fn the_newest_dumps_are_kept_and_a_failed_one_leaves_nothing() {
         fs::write(folder.path().join(format!("volumeviz-{day}T000000Z.dump")), "old").unwrap();
     }
     fs::write(folder.path().join("other.dump"), "not ours").unwrap();
+    // Of a pod that was killed, and of another that dumps at the same time.
+    let partial = |name: &str| folder.path().join(format!("volumeviz-{name}.dump.partial"));
+    fs::write(partial("20260101T000000Z"), "half").unwrap();
+    fs::write(partial("20260102T000000Z"), "half").unwrap();
+    let killed = fs::File::options().write(true).open(partial("20260101T000000Z")).unwrap();
+    killed.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7 * 3600)).unwrap();
     let (code, said) = script("backup.sh", "no_such_database", folder.path(), &[]);
     assert!(code != Some(0) && said.contains("no_such_database"), "{said}");
     assert_eq!(dumps(folder.path()).len(), 4, "nothing came and nothing went");
@@ -143,4 +186,5 @@ async fn the_newest_dumps_are_kept_and_a_failed_one_leaves_nothing() {
     let names: Vec<_> = left.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!((names.len(), names[0], names[1]), (3, "other.dump", "volumeviz-20260103T000000Z.dump"));
     assert!(left[2].metadata().unwrap().len() > 1000);
+    assert!(!partial("20260101T000000Z").exists() && partial("20260102T000000Z").exists());
 }

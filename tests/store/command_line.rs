@@ -70,6 +70,7 @@ async fn verify_says_what_differs() {
     database::execute(
         &mut database.owner().await,
         "DROP INDEX idx_volumes_driver; ALTER TABLE nodes ADD COLUMN mine text; REVOKE SELECT ON nodes FROM volumeviz_readonly;
+         GRANT SELECT ON volumes TO vv_readonly; GRANT UPDATE (name) ON volumes TO vv_agent; GRANT EXECUTE ON FUNCTION maintain.record_metrics() TO vv_agent;
          ALTER TABLE volumes ALTER COLUMN scope DROP NOT NULL;
          CREATE OR REPLACE FUNCTION touch_updated_at() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END'"
             .to_owned(),
@@ -81,13 +82,16 @@ async fn verify_says_what_differs() {
         "- index CREATE INDEX idx_volumes_driver",
         "+ column nodes.mine text",
         "- grant SELECT on nodes to volumeviz_readonly",
+        "+ grant SELECT on volumes to vv_readonly",
+        "+ grant UPDATE on volumes.name to vv_agent",
+        "+ grant EXECUTE on maintain.record_metrics() to vv_agent",
         "- column volumes.scope text not null",
         "- function public.touch_updated_at()",
         "+ function public.touch_updated_at()",
     ] {
         assert!(out.contains(line), "{line} is not told:\n{out}");
     }
-    assert!(err.contains("7 places"), "{err}");
+    assert!(err.contains("10 places"), "{err}");
 }
 
 #[tokio::test]

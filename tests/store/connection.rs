@@ -120,6 +120,78 @@ async fn a_silent_server_costs_time_but_no_connection() {
     assert_eq!(ping(&store).await.unwrap(), 1, "a connection is free although four operations were given up");
 }
 
+/// Two transactions that wait for each other: the server gives one up, whose connection is as good as before.
+#[tokio::test]
+async fn a_deadlock_is_worth_another_try_and_costs_no_connection() {
+    let database = Database::new().await;
+    let store = open(&database::args(database::OWNER, &database.name, &[]));
+    let (first, second) = (tokio::sync::Barrier::new(2), tokio::sync::Barrier::new(2));
+    let locking = async |one: &'static str, other: &'static str| {
+        let (first, second) = (&first, &second);
+        let locked = store.transaction("lock", Duration::from_secs(20), async |conn| {
+            sqlx::query(one).execute(&mut *conn).await?;
+            first.wait().await;
+            sqlx::query(other).execute(&mut *conn).await
+        });
+        let outcome = locked.await;
+        second.wait().await;
+        outcome
+    };
+    let (nodes, alerts) = ("LOCK TABLE nodes IN ACCESS EXCLUSIVE MODE", "LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE");
+    let (a, b) = tokio::join!(locking(nodes, alerts), locking(alerts, nodes));
+    let errors: Vec<Error> = [a, b].into_iter().filter_map(Result::err).collect();
+    assert_eq!(errors.len(), 1, "one of them has what it wants");
+    let error = &errors[0];
+    assert!(error.reason() == "Interrupted" && error.is_transient() && !error.is_invalid_data(), "{error}");
+    assert!(error.to_string().contains("deadlock detected"), "{error}");
+    assert_eq!(store.pool_figures().open, 2, "both connections are kept");
+}
+
+#[tokio::test]
+async fn a_dropped_store_closes_its_connections() {
+    let database = Database::new().await;
+    let store = open(&database::args(database::CONTROLLER, &database.name, &[]));
+    let hold = async || {
+        store.run("hold", DEADLINE, async |conn| sqlx::query("SELECT pg_sleep(0.2)").execute(conn).await).await.unwrap()
+    };
+    tokio::join!(hold(), hold(), hold());
+    let connections =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'vv_controller' AND datname = current_database()";
+    assert_eq!(database.number(connections).await, 3, "at rest a controller keeps them");
+    drop(store);
+    let until = Instant::now() + Duration::from_secs(20);
+    while database.number(connections).await > 0 {
+        assert!(Instant::now() < until, "connections outlive their store");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_together_is_of_one_moment() {
+    let database = Database::new().await;
+    let store = open(&database::args(database::CONTROLLER, &database.name, &[]));
+    one_moment(&database, &store).await;
+    let written = store.snapshot("write", DEADLINE, async |conn| {
+        store::audit::record(conn, store::audit::Action::RunPlanned, "run/0", json!({})).await
+    });
+    assert_eq!(written.await.unwrap_err().reason(), "ReadOnly");
+}
+
+/// Counts, lets somebody else add, and counts again.
+pub(crate) async fn one_moment(database: &Database, store: &Store) {
+    let count = "SELECT count(*) FROM nodes";
+    let counted = store.snapshot("count", DEADLINE, async |conn| {
+        let before: i64 = sqlx::query_scalar(count).fetch_one(&mut *conn).await?;
+        let add = format!("INSERT INTO nodes (name, uid) VALUES ('{}', 'u')", Uuid::new_v4());
+        database::execute(&mut **database.superuser().await, add).await;
+        let after: i64 = sqlx::query_scalar(count).fetch_one(conn).await?;
+        Ok((before, after))
+    });
+    let (before, after) = counted.await.unwrap();
+    assert_eq!(before, after);
+    assert_eq!(database.number(count).await, before + 1);
+}
+
 #[tokio::test]
 async fn at_rest_an_agent_has_no_connection() {
     let database = Database::new().await;

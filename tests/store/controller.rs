@@ -104,12 +104,48 @@ async fn health_tells_its_reasons_apart() {
         bound.execute(&mut **owner).await.unwrap();
     }
     database::execute(&mut superuser, "INSERT INTO migrations SELECT 6, 'x', now(), true, '', 0".to_owned()).await;
-    database::execute(&mut superuser, "REVOKE UPDATE ON scan_jobs FROM volumeviz_controller".to_owned()).await;
-    assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::GrantsMissing));
+    for right in [
+        "INSERT ON scan_runs",
+        "UPDATE ON scan_runs",
+        "INSERT ON scan_jobs",
+        "UPDATE ON scan_jobs",
+        "INSERT ON audit_events",
+        "SELECT ON scan_results",
+        "UPDATE (absent_since) ON nodes",
+    ] {
+        database::execute(&mut superuser, format!("REVOKE {right} FROM volumeviz_controller")).await;
+        assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::GrantsMissing), "{right}");
+        database::execute(&mut superuser, format!("GRANT {right} TO volumeviz_controller")).await;
+        assert_eq!(reason(&mut conn, "cluster-a").await, None, "{right}");
+    }
     database::execute(&mut superuser, "REVOKE SELECT ON migrations FROM volumeviz_controller".to_owned()).await;
     assert_eq!(reason(&mut conn, "cluster-a").await, Some(Reason::GrantsMissing));
     database::execute(&mut superuser, format!("GRANT SELECT ON migrations TO volumeviz_controller; ALTER DATABASE {} SET default_transaction_read_only = on", database.name)).await;
     assert_eq!(reason(&mut *database.controller().await, "cluster-a").await, Some(Reason::ReadOnly));
     let bare = Database::bare().await;
     assert_eq!(reason(&mut *bare.controller().await, "cluster-a").await, Some(Reason::Migrating));
+}
+
+#[tokio::test]
+async fn nodes_without_an_engine_are_counted_as_far_as_they_are_asked_for() {
+    let database = Database::new().await;
+    let run = plan(&database, "once", &["n1", "n2", "n3", "n4"]).await;
+    for node in ["n1", "n2"] {
+        let (held, agent) = (ticket(&database, run, node).await, Agent::on(&database, node));
+        agent.claimed(held).await;
+        agent.fail(held, FailureClass::Permanent, "NoDockerEngine").await;
+    }
+    Agent::on(&database, "n3").measure(ticket(&database, run, "n3").await, &[("a", 1)]).await;
+    Agent::on(&database, "n4").claimed(ticket(&database, run, "n4").await).await;
+    let mut conn = database.controller().await;
+    let mut without = async |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        store::nodes::without_engine(&mut conn, &names).await.unwrap()
+    };
+    assert_eq!(without(&["n1", "n2", "n3", "n4", "n5"]).await, 2, "not yet looked at is not without");
+    assert_eq!(without(&["n2", "n3"]).await, 1);
+    assert_eq!(without(&[]).await, 0);
+    let gone = "UPDATE nodes SET deleted_at = now() WHERE name = 'n1'";
+    database::execute(&mut **database.superuser().await, gone.to_owned()).await;
+    assert_eq!(without(&["n1", "n2"]).await, 1, "one was given up");
 }

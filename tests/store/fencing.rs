@@ -196,6 +196,24 @@ async fn each_class_of_failure_does_what_it_says() {
 }
 
 #[tokio::test]
+async fn a_run_says_itself_how_often_a_node_is_tried() {
+    let database = Database::new().await;
+    let run = plan(&database, "once", &["n1"]).await;
+    let limit = "UPDATE scan_runs SET work = jsonb_set(work, '{maxAttempts}', '2')";
+    database::execute(&mut **database.superuser().await, limit.to_owned()).await;
+    for expected in ["pending", "failed"] {
+        let (held, agent) = (ticket(&database, run, "n1").await, Agent::on(&database, "n1"));
+        agent.claimed(held).await;
+        agent.fail(held, FailureClass::Retryable, "DockerUnreachable").await;
+        let status: String = sqlx::query_scalar("SELECT status FROM scan_jobs")
+            .fetch_one(&mut **database.superuser().await)
+            .await
+            .unwrap();
+        assert_eq!(status, expected);
+    }
+}
+
+#[tokio::test]
 async fn the_third_lost_lease_ends_the_job() {
     let database = Database::new().await;
     let run = plan(&database, "once", &["n1"]).await;

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Duration, Utc};
 use volumeviz::domain::measurement::VolumeReason;
-use volumeviz::store::sizes::{self, Resolution};
+use volumeviz::store::page::InvalidCursor;
+use volumeviz::store::sizes::{self, Cursor, Range, Resolution, SizePoint};
 use volumeviz::store::volumes;
 
 use super::*;
@@ -169,6 +170,18 @@ async fn a_result_too_old_for_its_partition_takes_no_other_with_it() {
     assert_eq!(database.number("SELECT sum(allocated_bytes)::bigint FROM volume_sizes").await, 20);
 }
 
+/// The newer outcome says nothing of how big it was then.
+#[tokio::test]
+async fn a_late_complete_result_is_the_last_complete_one_all_the_same() {
+    let database = Database::new().await;
+    let id = measured(&database, "newer", VolumeResult::unknown("v", VolumeReason::Unreadable)).await;
+    measured(&database, "older", VolumeResult { age_ms: 1000, ..result("v", 1000) }).await;
+    measured(&database, "older still", VolumeResult { age_ms: 2000, ..result("v", 500) }).await;
+    let volume = volumes::get(&mut *database.controller().await, id).await.unwrap();
+    assert_eq!(volume.completeness.as_deref(), Some("Unknown"));
+    assert_eq!(database.number("SELECT complete_allocated_bytes FROM volume_latest").await, 1000);
+}
+
 /// Raw sizes each 6 hours for the last days, and their daily rows.
 async fn series(database: &Database, days: i32) -> (i64, DateTime<Utc>) {
     with_past_month(database).await;
@@ -211,7 +224,8 @@ async fn a_short_range_is_answered_raw_and_a_long_one_by_day() {
     let (id, now) = series(&database, 20).await;
     let mut conn = database.controller().await;
     let mut ask = async |days: i64, resolution| {
-        sizes::history(&mut conn, id, (now - Duration::days(days), now), resolution, 500).await.unwrap()
+        let range = Range { from: now - Duration::days(days), to: now, resolution, after: None };
+        sizes::history(&mut conn, id, &range, 500).await.unwrap()
     };
     let raw = ask(5, Resolution::Auto).await;
     assert_eq!((raw.resolution, raw.points.len()), (Resolution::Raw, 20));
@@ -221,27 +235,119 @@ async fn a_short_range_is_answered_raw_and_a_long_one_by_day() {
     assert!((15..=16).contains(&daily.points.len()) && daily.points.iter().all(|point| point.samples <= 4));
     assert_eq!(ask(15, Resolution::Raw).await.points.len(), 60);
     assert_eq!(ask(5, Resolution::Daily).await.resolution, Resolution::Daily);
+    let (from, to) = (now - Duration::days(40), now - Duration::days(35));
     let before_raw =
-        sizes::history(&mut conn, id, (now - Duration::days(40), now - Duration::days(35)), Resolution::Auto, 500)
-            .await;
+        sizes::history(&mut conn, id, &Range { from, to, resolution: Resolution::Auto, after: None }, 500).await;
     assert_eq!(before_raw.unwrap().resolution, Resolution::Daily, "raw sizes of then are gone");
+}
+
+/// A history read page by page; at which resolutions, and its points.
+async fn paged(
+    database: &Database,
+    id: i64,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    resolution: Resolution,
+    limit: i64,
+) -> (Vec<Resolution>, Vec<SizePoint>) {
+    let mut conn = database.controller().await;
+    let (mut resolutions, mut points) = (Vec::new(), Vec::new());
+    let mut range = Range { from, to, resolution, after: None };
+    loop {
+        let page = sizes::history(&mut conn, id, &range, limit).await.unwrap();
+        assert!(page.points.len() <= usize::try_from(limit).unwrap());
+        resolutions.push(page.resolution);
+        points.extend(page.points);
+        let Some(next) = page.next else { return (resolutions, points) };
+        range.after = Some(Cursor::decode(&next, id, resolution).unwrap());
+    }
 }
 
 #[tokio::test]
 async fn a_history_is_read_on_from_where_a_page_ended() {
     let database = Database::new().await;
     let (id, now) = series(&database, 5).await;
-    let mut conn = database.controller().await;
-    let mut from = now - Duration::days(5);
-    let mut read = Vec::new();
-    loop {
-        let page = sizes::history(&mut conn, id, (from, now), Resolution::Raw, 7).await.unwrap();
-        assert!(page.points.len() <= 7);
-        read.extend(page.points.into_iter().map(|point| point.allocated_bytes));
-        let Some(next) = page.next else { break };
-        from = next;
-    }
+    let range = (now - Duration::days(5), now);
+    let (_, points) = paged(&database, id, range, Resolution::Raw, 7).await;
+    let read: Vec<i64> = points.iter().map(|point| point.allocated_bytes).collect();
     assert_eq!(read, (0..20).rev().collect::<Vec<_>>());
+    let (resolutions, by_day) = paged(&database, id, range, Resolution::Daily, 2).await;
+    let (_, whole) = paged(&database, id, range, Resolution::Daily, 500).await;
+    assert_eq!(by_day, whole);
+    assert!((5..=6).contains(&whole.len()) && resolutions.iter().all(|found| *found == Resolution::Daily));
+}
+
+#[tokio::test]
+async fn what_was_measured_at_the_same_time_is_neither_lost_nor_repeated_between_pages() {
+    let database = Database::new().await;
+    let (id, now) = series(&database, 5).await;
+    for copy in [
+        "INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, files)
+             SELECT created_at, volume_id, 2, 'Complete', 'Statvfs', allocated_bytes + 1000, 1 FROM volume_sizes",
+        // The other method of each day was measured later in one and earlier in the other direction of their names.
+        "INSERT INTO volume_sizes_daily SELECT volume_id, day, 'Statvfs', samples, 1, 1, 1, 1, 1, last_at FROM volume_sizes_daily",
+        "INSERT INTO volume_sizes_daily SELECT volume_id, day, 'Another', samples, 1, 1, 1, 1, 1, last_at + interval '1 microsecond' FROM volume_sizes_daily WHERE method = 'Walk'",
+    ] {
+        database::execute(&mut **database.superuser().await, copy.to_owned()).await;
+    }
+    for resolution in [Resolution::Raw, Resolution::Daily] {
+        let range = (now - Duration::days(5), now);
+        let (_, whole) = paged(&database, id, range, resolution, 500).await;
+        assert!(whole.len() >= 15, "{resolution:?}: {}", whole.len());
+        assert!(whole.is_sorted_by_key(|point| point.at));
+        for limit in 1..=4 {
+            let (_, read) = paged(&database, id, range, resolution, limit).await;
+            assert_eq!(read, whole, "{resolution:?}, pages of {limit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_fits_a_history_is_judged_once_for_all_its_pages() {
+    let database = Database::new().await;
+    let (id, now) = series(&database, 20).await;
+    let (resolutions, points) = paged(&database, id, (now - Duration::days(20), now), Resolution::Auto, 8).await;
+    assert_eq!(resolutions, [Resolution::Daily; 3], "the last pages are of less than 7 days");
+    assert!((20..=21).contains(&points.len()));
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_for_its_own_history_only() {
+    let database = Database::new().await;
+    let (id, now) = series(&database, 5).await;
+    let range = Range { from: now - Duration::days(5), to: now, resolution: Resolution::Raw, after: None };
+    let next = sizes::history(&mut *database.controller().await, id, &range, 1).await.unwrap().next.unwrap();
+    assert_eq!(Cursor::decode(&next, id + 1, Resolution::Raw), Err(InvalidCursor::OtherList));
+    assert_eq!(Cursor::decode(&next, id, Resolution::Daily), Err(InvalidCursor::OtherList));
+    assert_eq!(Cursor::decode("2026-01-01T00:00:00Z", id, Resolution::Raw), Err(InvalidCursor::Unreadable));
+}
+
+/// A result that waited while the database was away, and arrives after one that was measured later.
+#[tokio::test]
+async fn a_late_result_never_overwrites_a_newer_one() {
+    let database = Database::new().await;
+    let id = measured(&database, "newer", result("v", 2000)).await;
+    let late = |bytes| VolumeResult {
+        age_ms: 1000,
+        filesystem: Some(Filesystem { capacity_bytes: 1, available_bytes: 1 }),
+        ..result("v", bytes)
+    };
+    measured(&database, "older", late(1000)).await;
+    let unknown = VolumeResult { age_ms: 1000, ..VolumeResult::unknown("v", VolumeReason::Unreadable) };
+    measured(&database, "older still", unknown).await;
+    let volume = volumes::get(&mut *database.controller().await, id).await.unwrap();
+    assert_eq!((volume.completeness.as_deref(), volume.allocated_bytes), (Some("Complete"), Some(2000)));
+    assert_eq!((volume.capacity_bytes, volume.available_bytes), (Some(1 << 40), Some(1 << 30)));
+    for (sql, expected) in [
+        ("SELECT complete_allocated_bytes FROM volume_latest", 2000),
+        ("SELECT (complete_measured_at = measured_at)::integer::bigint FROM volume_latest", 1),
+        // Which of two days they are on depends on the time of day.
+        ("SELECT last_allocated_bytes FROM volume_sizes_daily ORDER BY day DESC LIMIT 1", 2000),
+        ("SELECT sum(samples)::bigint FROM volume_sizes_daily", 2),
+        ("SELECT min(min_allocated_bytes) FROM volume_sizes_daily", 1000),
+        ("SELECT (last_scanned = (SELECT max(measured_at) FROM scan_results))::integer::bigint FROM volumes", 1),
+    ] {
+        assert_eq!(database.number(sql).await, expected, "{sql}");
+    }
 }
 
 pub(crate) fn maintain_args(database: &Database) -> volumeviz::maintain::Args {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use volumeviz::agent::docker;
 use volumeviz::domain::text;
-use volumeviz::store::volumes;
+use volumeviz::store::{Store, volumes};
 
 use super::*;
 
@@ -97,4 +98,46 @@ async fn a_row_that_cannot_be_stored_is_refused_as_such() {
     let state = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
     assert_eq!(state, "22P05");
     assert_eq!(agent.report(ticket, &[result("v", 1)]).await, Reply::Ok, "the ticket still holds");
+}
+
+/// Longer than an index takes: the data of this one call is at fault, not the database.
+#[tokio::test]
+async fn text_too_long_for_an_index_is_bad_data() {
+    let database = Database::new().await;
+    let args = database::args(database::OWNER, &database.name, &[]);
+    let store = Store::connect_lazy(&args, volumeviz::config::database::Role::Owner).unwrap();
+    let name: String = (0..400).map(|_| Uuid::new_v4().simple().to_string()).collect();
+    let volume = volumes::NewVolume { node: "n1".to_owned(), name, ..volumes::NewVolume::default() };
+    let created = store
+        .run("create a volume", std::time::Duration::from_secs(10), async |conn| volumes::create(conn, &volume).await);
+    let error = created.await.unwrap_err();
+    assert!(error.is_invalid_data() && !error.is_transient(), "{error}");
+}
+
+/// What the agent cuts to is what the indexes take, however little it compresses.
+#[tokio::test]
+async fn cut_text_fits_every_index() {
+    let database = Database::new().await;
+    let long: String = (0..400).map(|_| Uuid::new_v4().simple().to_string()).collect();
+    let cut = |most| text::bounded(long.as_str().into(), most).into_owned();
+    let node = "n".repeat(253);
+    let run = plan(&database, "once", &[&node]).await;
+    let ticket = ticket(&database, run, &node).await;
+    let agent = Agent::on(&database, &node);
+    agent.claimed(ticket).await;
+    let name = cut(docker::MAX_NAME);
+    let listed = InventoryVolume {
+        driver: cut(docker::MAX_NAME),
+        labels: [(cut(docker::MAX_KEY), cut(docker::MAX_VALUE))].into(),
+        ..volume(&name)
+    };
+    let mounted = InventoryMount { volume: name.clone(), destination: cut(docker::MAX_DESTINATION), read_write: true };
+    let holder = InventoryContainer { mounts: vec![mounted], ..container(&cut(docker::MAX_NAME), "running", &[]) };
+    assert_eq!(agent.inventory(ticket, &[listed], &[holder]).await, Reply::Ok);
+    assert_eq!(agent.report(ticket, &[result(&name, 1)]).await, Reply::Ok);
+    assert_eq!(agent.complete(ticket, 1).await, Reply::Ok);
+    assert_eq!(
+        database.number("SELECT count(*) FROM volumes WHERE is_active AND name LIKE '%[cut, 12800 bytes, %'").await,
+        1
+    );
 }

@@ -145,3 +145,78 @@ async fn a_name_listed_twice_is_one_volume() {
     assert_eq!(database.number("SELECT count(*) FROM volumes").await, 1);
     assert_eq!(database.number("SELECT count(*) FROM container_volumes").await, 1);
 }
+
+/// Who used a volume is told when the container, its labels and its mounts are long gone.
+#[tokio::test]
+async fn where_a_volume_comes_from_is_kept_when_its_container_is_gone() {
+    let database = Database::new().await;
+    let (first, agent) = next_run(&database, "1").await;
+    let labelled = |id: &str, state: &str, volume: &str, labels: &[(&str, &str)]| InventoryContainer {
+        image: format!("{id}:17"),
+        labels: labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        ..container(id, state, &[volume])
+    };
+    let compose = [("com.docker.compose.project", "shop"), ("com.docker.compose.service", "db")];
+    let pod = [("io.kubernetes.pod.namespace", "prod"), ("io.kubernetes.pod.name", "db-0")];
+    let containers = [
+        labelled("web", "running", "compose", &compose),
+        // A newer one that is stopped tells less than one that runs.
+        labelled("zombie", "exited", "compose", &[]),
+        labelled("kube", "exited", "pod", &pod),
+    ];
+    let only_labelled = InventoryVolume {
+        labels: [("com.docker.compose.project".to_owned(), "idle".to_owned())].into(),
+        ..volume("labelled")
+    };
+    let volumes = [volume("compose"), volume("pod"), only_labelled, volume("nobody")];
+    assert_eq!(agent.inventory(first, &volumes, &containers).await, Reply::Ok);
+    let (second, agent) = next_run(&database, "2").await;
+    assert_eq!(agent.inventory(second, &volumes, &[]).await, Reply::Ok);
+    database::execute(&mut **database.superuser().await, "DELETE FROM containers".to_owned()).await;
+    let mut conn = database.controller().await;
+    for (name, origin) in [
+        (
+            "compose",
+            json!({"container": "web-name", "image": "web:17", "compose_project": "shop", "compose_service": "db"}),
+        ),
+        ("pod", json!({"container": "kube-name", "image": "kube:17", "pod": "prod/db-0"})),
+        ("labelled", json!({"compose_project": "idle"})),
+        ("nobody", json!({})),
+    ] {
+        let volume = store::volumes::find(&mut conn, &format!("n1/{name}")).await.unwrap().unwrap();
+        assert_eq!(json!(volume.origin), origin, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn who_held_a_volume_is_read_page_by_page_with_those_that_are_gone_last() {
+    let database = Database::new().await;
+    let (first, agent) = next_run(&database, "1").await;
+    let all: Vec<_> = (0..7).map(|n| container(&format!("c{n}"), "running", &["a"])).collect();
+    agent.inventory(first, &[volume("a"), volume("b")], &all).await;
+    let (second, agent) = next_run(&database, "2").await;
+    let there = InventoryContainer {
+        mounts: ["/data", "/again"]
+            .map(|path| InventoryMount { volume: "a".to_owned(), destination: path.to_owned(), read_write: false })
+            .to_vec(),
+        ..container("c3", "running", &[])
+    };
+    agent.inventory(second, &[volume("a"), volume("b")], &[there]).await;
+    let mut conn = database.controller().await;
+    let id = store::volumes::find(&mut conn, "n1/a").await.unwrap().unwrap().id;
+    let whole = store::containers::of_volume(&mut conn, id, None, 500).await.unwrap();
+    assert_eq!(whole.len(), 8, "one has it twice");
+    assert!(whole[..2].iter().all(|held| held.container_id == "c3" && held.deleted_at.is_none()));
+    assert!(whole[2..].iter().all(|held| held.container_id != "c3" && held.deleted_at.is_some()));
+    for limit in 1..=3 {
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = store::containers::of_volume(&mut conn, id, after.as_ref(), limit).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(store::containers::Cursor::decode(&last.cursor(id), id).unwrap());
+            read.extend(page);
+        }
+        assert_eq!(read, whole, "pages of {limit}");
+    }
+    assert!(store::containers::Cursor::decode(&whole[0].cursor(id), id + 1).is_err(), "of another volume");
+}

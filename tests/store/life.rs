@@ -138,7 +138,8 @@ async fn candidates_are_what_we_saw_unused_for_long_enough() {
     assert_eq!(read(&database, 30).await.candidates, 0);
     execute(
         &database,
-        "UPDATE volumes SET last_seen_at = clock_timestamp(), deleted_at = clock_timestamp() WHERE name = 'once-used'",
+        "UPDATE volumes SET last_seen_at = clock_timestamp(),
+             deleted_at = CASE name WHEN 'once-used' THEN clock_timestamp() END",
     )
     .await;
     assert_eq!(read(&database, 30).await.candidates, 1, "what is gone is no candidate");

@@ -98,6 +98,30 @@ async fn a_failed_migration_leaves_no_lock_and_no_half_state() {
     assert_eq!(i64::try_from(migrate::up(&mut owner).await.unwrap()).unwrap(), migrate::REQUIRED_VERSION);
 }
 
+/// A connection that breaks in the middle of a migration cannot give its lock back either: what the migration says is what is told.
+#[tokio::test]
+async fn a_failed_migration_is_told_even_if_its_lock_cannot_be_given_back() {
+    let database = Database::bare().await;
+    let args = database::args(database::OWNER, &database.name, &[]);
+    let mut holder = database.owner().await;
+    let mut holding = holder.begin().await.unwrap();
+    // The first migration waits for whoever makes a table of the same name.
+    sqlx::query("CREATE TABLE audit_events (id bigint)").execute(&mut *holding).await.unwrap();
+    let mut owner = migrate::connect(&args).await.unwrap();
+    let cut = async {
+        let waiting = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while database.number(waiting).await == 0 {
+            assert!(std::time::Instant::now() < until, "the migration does not wait");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let (migrated, ()) = tokio::join!(migrate::up(&mut owner), cut);
+    let error = migrated.unwrap_err();
+    assert!(matches!(error, migrate::Error::Migrate(_)), "{error}");
+    assert!(error.to_string().contains("terminating connection"), "{error}");
+}
+
 /// The columns that every table of the product has.
 #[tokio::test]
 async fn every_table_has_its_base_columns() {

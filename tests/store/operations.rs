@@ -9,6 +9,7 @@ use sqlx::Connection;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use volumeviz::config::database::Role;
+use volumeviz::maintain;
 use volumeviz::store::volumes::{self, NewVolume};
 use volumeviz::store::{Error, Labels, Store};
 
@@ -235,6 +236,23 @@ async fn every_statement_is_logged_when_asked_for() {
     let statements = |text: &str| lines.iter().filter(|line| line.starts_with("INFO") && line.contains(text)).count();
     assert_eq!((statements("SELECT 'quick'"), statements("SELECT 'slow'")), (1, 1), "{lines:#?}");
     assert_eq!(logged(&["--db-slow-query-threshold", "1h"]).await, [""; 0], "and not otherwise");
+}
+
+#[tokio::test]
+async fn what_maintenance_does_slowly_is_logged_and_migrations_are_not() {
+    let database = Database::bare().await;
+    let log = Log::default();
+    let listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+    let args = maintain::Args {
+        database: database::args(database::OWNER, &database.name, &["--db-slow-query-threshold", "0s"]),
+        ..history::maintain_args(&database)
+    };
+    maintain::round(&args).await.unwrap();
+    drop(listening);
+    let lines = log.0.lock().unwrap().clone();
+    let slow = |text: &str| lines.iter().any(|line| line.contains("sqlx::query") && line.contains(text));
+    assert!(slow("SELECT maintain.purge($1"), "{lines:#?}");
+    assert!(!slow("CREATE TABLE") && !slow("CREATE FUNCTION"), "{lines:#?}");
 }
 
 #[tokio::test]

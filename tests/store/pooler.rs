@@ -112,6 +112,17 @@ async fn the_controller_works_and_would_not_without_saying_so() {
 }
 
 #[tokio::test]
+async fn what_is_read_together_is_of_one_moment_here_as_well() {
+    let database = Database::new().await;
+    let bouncer = Bouncer::before(&database).await;
+    let store = bouncer.store(&database, database::CONTROLLER, Role::Controller, "transaction");
+    for _ in 0..3 {
+        connection::one_moment(&database, &store).await;
+        crowd(&store).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_failed_operation_leaves_nothing_on_the_servers_connection() {
     let database = Database::new().await;
     let bouncer = Bouncer::before(&database).await;

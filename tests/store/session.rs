@@ -33,6 +33,42 @@ async fn a_row_that_postgresql_refuses_spoils_no_other() {
     assert_eq!(database.number(unstorable).await, 1);
 }
 
+/// Text that no index takes: it does not compress, and is longer than a key may be.
+fn too_long_for_a_key() -> String {
+    (0..400).map(|_| Uuid::new_v4().simple().to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_listed_row_that_postgresql_refuses_spoils_no_other_and_stays_listed() {
+    let database = Database::new().await;
+    let (session, _, _) = session(&database, &[]).await;
+    let names = ["a", "b", "c", "d", "e"];
+    let mut volumes = names.map(volume);
+    volumes[2].labels.insert("nul".to_owned(), "\0 that slipped through".to_owned());
+    let mut containers = names.map(|name| container(&format!("{name}-container"), "running", &[name]));
+    containers[3].mounts[0].destination = too_long_for_a_key();
+    let body = InventoryBody {
+        instance: session.instance(),
+        engine: Engine { id: "e".to_owned(), version: "28".to_owned(), data_root: "/d".to_owned() },
+        volumes: volumes.to_vec(),
+        containers: containers.to_vec(),
+        totals: Some(InventoryTotals { volumes: 5, containers: 5 }),
+    };
+    session.inventory(body).await.unwrap();
+    session.report(names.iter().map(|name| result(name, 10)).collect(), progress(5)).await.unwrap();
+    session.complete(5, progress(5)).await.unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM volumes WHERE is_active AND deleted_at IS NULL").await, 5);
+    let flagged: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM volumes WHERE labels ? 'volumeviz.io/unstorable'
+         UNION ALL SELECT containers.name || ' ' || mount_path FROM containers JOIN container_volumes ON container_volumes.container_id = containers.id
+         WHERE containers.labels ? 'volumeviz.io/unstorable'",
+    )
+    .fetch_all(&mut **database.superuser().await)
+    .await
+    .unwrap();
+    assert_eq!(flagged, ["c", "d-container-name (unstorable)"]);
+}
+
 #[tokio::test]
 async fn a_replaced_ticket_ends_the_session_at_its_next_call() {
     let database = Database::new().await;

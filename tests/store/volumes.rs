@@ -123,51 +123,109 @@ async fn a_savepoint_takes_back_only_its_own_work() {
     assert_eq!(names, ["kept", "too"]);
 }
 
+/// Of each constraint and unique index, a statement that only it refuses.
+const BROKEN: [(&str, &str); 34] = [
+    (
+        "alert_notifications_alert_id_fkey",
+        "INSERT INTO alert_notifications (alert_id, receiver, event, payload) VALUES (-1, 'r', 'Firing', '{}')",
+    ),
+    (
+        "alert_notifications_event_check",
+        "INSERT INTO alert_notifications (alert_id, receiver, event, payload) SELECT id, 'r', 'Odd', '{}' FROM alerts",
+    ),
+    (
+        "alert_notifications_notification_id_key",
+        "INSERT INTO alert_notifications (alert_id, notification_id, receiver, event, payload)
+             SELECT alert_id, notification_id, receiver, event, payload FROM alert_notifications",
+    ),
+    ("alerts_check", "UPDATE alerts SET state = 'Resolved'"),
+    ("alerts_check1", "UPDATE alerts SET state = 'Firing'"),
+    ("alerts_scope_check", "UPDATE alerts SET scope = 'Planet'"),
+    ("alerts_severity_check", "UPDATE alerts SET severity = 'Odd'"),
+    ("alerts_state_check", "UPDATE alerts SET state = 'Odd'"),
+    ("alerts_volume_id_fkey", "UPDATE alerts SET volume_id = -1"),
+    ("container_volumes_container_id_fkey", "UPDATE container_volumes SET container_id = -1"),
+    (
+        "container_volumes_container_id_volume_id_mount_path_key",
+        "INSERT INTO container_volumes (container_id, volume_id, mount_path, read_write) SELECT container_id, volume_id, mount_path, false FROM container_volumes",
+    ),
+    ("container_volumes_volume_id_fkey", "UPDATE container_volumes SET volume_id = -1"),
+    (
+        "idx_alerts_open",
+        "INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity) SELECT alert_uid, 'b', scope, subject, state, severity FROM alerts",
+    ),
+    (
+        "idx_containers_container_id",
+        "INSERT INTO containers (container_id, node, name, image, state) SELECT container_id, node, 'b', 'i', 'exited' FROM containers",
+    ),
+    (
+        "idx_scan_jobs_ticket",
+        "INSERT INTO scan_jobs (run_id, node, node_uid, ticket) SELECT run_id, 'n2', 'u', ticket FROM scan_jobs",
+    ),
+    (
+        "idx_scan_results_job_volume",
+        "INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness) SELECT scan_job_id, volume_id, now(), 'Unknown' FROM scan_results",
+    ),
+    ("idx_volumes_volume_id", "INSERT INTO volumes (volume_id, node, name) SELECT volume_id, node, name FROM volumes"),
+    ("installation_id_check", "INSERT INTO installation (id, cluster_uid) VALUES (2, 'x')"),
+    ("nodes_name_key", "INSERT INTO nodes (name, uid) SELECT name, 'u' FROM nodes"),
+    ("scan_jobs_check", "UPDATE scan_jobs SET status = 'running'"),
+    ("scan_jobs_run_id_fkey", "UPDATE scan_jobs SET run_id = -1"),
+    (
+        "scan_jobs_run_id_node_key",
+        "INSERT INTO scan_jobs (run_id, node, node_uid) SELECT run_id, node, 'u' FROM scan_jobs",
+    ),
+    ("scan_jobs_status_check", "UPDATE scan_jobs SET status = 'odd'"),
+    ("scan_results_check", "UPDATE scan_results SET completeness = 'Complete'"),
+    ("scan_results_completeness_check", "UPDATE scan_results SET completeness = 'Odd', allocated_bytes = 1"),
+    ("scan_results_method_check", "UPDATE scan_results SET method = 'Odd'"),
+    ("scan_results_scan_job_id_fkey", "UPDATE scan_results SET scan_job_id = -1"),
+    ("scan_results_volume_id_fkey", "UPDATE scan_results SET volume_id = -1"),
+    ("scan_runs_check", "UPDATE scan_runs SET result = 'Succeeded'"),
+    ("scan_runs_result_check", "UPDATE scan_runs SET result = 'odd', completed_at = now()"),
+    (
+        "scan_runs_scan_uid_run_key_key",
+        "INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline) SELECT scan_uid, 's', run_key, '{}', now() FROM scan_runs",
+    ),
+    (
+        "volume_latest_volume_id_fkey",
+        "INSERT INTO volume_latest (volume_id, scan_result_id, measured_at, completeness) VALUES (-1, 1, now(), 'Complete')",
+    ),
+    ("volume_rankings_volume_id_fkey", "INSERT INTO volume_rankings (volume_id) VALUES (-1)"),
+    ("volumes_status_check", "UPDATE volumes SET status = 'odd'"),
+];
+
 #[tokio::test]
 async fn every_constraint_holds() {
     let database = Database::new().await;
     let mut conn = database.owner().await;
-    let volume = volumes::create(&mut conn, &new("a")).await.unwrap();
-    let run = plan(&database, "once", &["n1"]).await;
-    for (sql, state) in [
-        ("UPDATE volumes SET status = 'odd'", "23514"),
-        ("UPDATE scan_jobs SET status = 'odd'", "23514"),
-        ("UPDATE scan_jobs SET status = 'running'", "23514"),
-        ("UPDATE scan_runs SET result = 'Succeeded'", "23514"),
-        ("UPDATE scan_runs SET result = 'odd', completed_at = now()", "23514"),
-        ("INSERT INTO scan_jobs (run_id, node, node_uid) SELECT id, 'n1', 'u' FROM scan_runs", "23505"),
-        ("INSERT INTO scan_jobs (run_id, node, node_uid) VALUES (-1, 'n1', 'u')", "23503"),
-        (
-            "INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline) VALUES ('scan-uid', 's', 'once', '{}', now())",
-            "23505",
-        ),
-        (
-            "INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness) SELECT scan_jobs.id, volumes.id, now(), 'Complete' FROM scan_jobs, volumes",
-            "23514",
-        ),
-        (
-            "INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness) SELECT id, -1, now(), 'Unknown' FROM scan_jobs",
-            "23503",
-        ),
-        (
-            "INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, files) VALUES ('1999-01-01', 1, 1, 'Complete', 'Walk', 1, 1)",
-            "23514",
-        ),
-        ("INSERT INTO installation (id, cluster_uid) VALUES (2, 'x')", "23514"),
-        (
-            "INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity) VALUES ('u', 'a', 'Volume', 's', 'Resolved', 'Info')",
-            "23514",
-        ),
-        (
-            "INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity) VALUES ('u', 'a', 'Volume', 's', 'Firing', 'Info')",
-            "23514",
-        ),
-        (
-            "INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity) VALUES ('u', 'a', 'Planet', 's', 'Pending', 'Info')",
-            "23514",
-        ),
-    ] {
-        assert_eq!(grants::refused(&mut conn, sql).await, state, "{sql}");
+    volumes::create(&mut conn, &new("a")).await.unwrap();
+    plan(&database, "once", &["n1"]).await;
+    let rows = "INSERT INTO nodes (name, uid) VALUES ('n1', 'u');
+         INSERT INTO containers (container_id, node, name, image, state) VALUES ('c', 'n1', 'c', 'i', 'running');
+         INSERT INTO container_volumes (container_id, volume_id, mount_path, read_write) SELECT containers.id, volumes.id, '/d', true FROM containers, volumes;
+         INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness) SELECT scan_jobs.id, volumes.id, now(), 'Unknown' FROM scan_jobs, volumes;
+         INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity) VALUES ('u', 'a', 'Volume', 's', 'Pending', 'Info');
+         INSERT INTO alert_notifications (alert_id, receiver, event, payload) SELECT id, 'r', 'Firing', '{}' FROM alerts";
+    database::execute(&mut conn, rows.to_owned()).await;
+    let there: Vec<String> = sqlx::query_scalar(
+        "SELECT conname::text FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+         WHERE relnamespace = 'public'::regnamespace AND NOT relispartition AND contype IN ('c', 'u', 'f')
+         UNION ALL SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+         WHERE relnamespace = 'public'::regnamespace AND NOT relispartition AND indisunique AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+         ORDER BY 1",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(there, BROKEN.map(|(name, _)| name), "each has its case, and each case is about one");
+    for (name, sql) in BROKEN {
+        let error = sqlx::query(sql).execute(&mut conn).await.expect_err(name);
+        let constraint = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
+        assert_eq!(constraint, Some(name), "{error}");
     }
-    assert!(volume > 0 && run > 0);
+    let nowhere =
+        "INSERT INTO volume_sizes (created_at, volume_id, scan_result_id, completeness, method, allocated_bytes, files)
+         VALUES ('1999-01-01', 1, 1, 'Complete', 'Walk', 1, 1)";
+    assert_eq!(grants::refused(&mut conn, nowhere).await, "23514", "no partition");
 }

@@ -1,4 +1,4 @@
-//! What the sources must look like: arrows between modules, generated files, budgets.
+//! What the sources must look like: arrows between modules, generated files, the chart, budgets.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,5 +8,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod chart;
 mod generated;
 mod layers;

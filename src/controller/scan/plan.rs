@@ -148,7 +148,14 @@ fn wanted(scan: &VolumeScan, runs: &Runs, agenda: &Agenda) -> Option<RunKey> {
     if scan.spec.suspend {
         return None;
     }
-    asked_key(scan).filter(|_| runs.asked.is_none()).or_else(|| agenda.due.map(RunKey::Scheduled))
+    asked_key(scan).filter(|_| !is_handled(scan, runs)).or_else(|| agenda.due.map(RunKey::Scheduled))
+}
+
+/// Whether what was asked for beside any schedule was done, or is under way. Beside a schedule the trigger's run may be past `runHistoryLimit`
+/// by now: then the status remembers it.
+fn is_handled(scan: &VolumeScan, runs: &Runs) -> bool {
+    let told = || scan.status.as_ref().and_then(|status| status.last_handled_trigger.as_ref());
+    runs.asked.is_some() || (scan.spec.schedule.is_some() && told() == scan.spec.trigger.as_ref())
 }
 
 /// The run this spec asks for beside any schedule.

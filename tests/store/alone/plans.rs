@@ -2,6 +2,7 @@
 //!
 //! The server itself tells which plans it used (auto_explain), also of the statements inside functions; nothing is copied here.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use sqlx::PgConnection;
@@ -10,8 +11,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use volumeviz::store::figures::{self, View};
 use volumeviz::store::filter::VolumeFilter;
 use volumeviz::store::page::{Direction, Page, VolumeList, VolumeSort};
-use volumeviz::store::sizes::{self, Resolution};
-use volumeviz::store::{Labels, jobs, runs, volumes};
+use volumeviz::store::sizes::{self, Range, Resolution};
+use volumeviz::store::{Labels, jobs, nodes, runs, volumes};
 
 use crate::*;
 
@@ -43,11 +44,12 @@ const SEED: &str = "
     SELECT maintain.make_partitions(1);
     DO $$ DECLARE day date; BEGIN FOR day IN SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date - n FROM generate_series(2, 30) AS n LOOP
         EXECUTE format('CREATE TABLE volume_sizes_%s PARTITION OF volume_sizes FOR VALUES FROM (%L) TO (%L)', to_char(day, 'YYYYMMDD'),
-            day || ' 00:00:00+00', day + 1 || ' 00:00:00+00');
-        IF to_regclass('volume_sizes_daily_' || to_char(day, 'YYYYMM')) IS NULL THEN
-            EXECUTE format('CREATE TABLE volume_sizes_daily_%s PARTITION OF volume_sizes_daily FOR VALUES FROM (%L) TO (%L)', to_char(day, 'YYYYMM'),
-                date_trunc('month', day)::date, (date_trunc('month', day) + interval '1 month')::date);
-        END IF; END LOOP; END $$;
+            day || ' 00:00:00+00', day + 1 || ' 00:00:00+00'); END LOOP;
+        FOR day IN SELECT date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC')::date - make_interval(months => n) FROM generate_series(1, 8) AS n LOOP
+            IF to_regclass('volume_sizes_daily_' || to_char(day, 'YYYYMM')) IS NULL THEN
+                EXECUTE format('CREATE TABLE volume_sizes_daily_%s PARTITION OF volume_sizes_daily FOR VALUES FROM (%L) TO (%L)', to_char(day, 'YYYYMM'),
+                    day, (day + interval '1 month')::date);
+            END IF; END LOOP; END $$;
     INSERT INTO nodes (name, uid) SELECT 'n' || n, 'n' || n || '-uid' FROM generate_series(1, 100) AS n;
     INSERT INTO volumes (volume_id, node, name, is_active, is_anonymous, labels, last_scanned)
         SELECT 'n' || 1 + n % 100 || '/v' || n, 'n' || 1 + n % 100, 'v' || n, n % 2 = 0, n % 10 = 0, jsonb_build_object('app', 'a' || n), clock_timestamp()
@@ -56,6 +58,8 @@ const SEED: &str = "
     INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline, completed_at, result)
         SELECT 'scan-uid', 'scan', 'old-' || n, '{}', clock_timestamp(), clock_timestamp() - make_interval(hours => 30 - n), 'Succeeded' FROM generate_series(1, 30) AS n;
     INSERT INTO scan_jobs (run_id, node, node_uid, status) SELECT scan_runs.id, nodes.name, nodes.uid, 'succeeded' FROM scan_runs, nodes;
+    INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline, completed_at, result)
+        SELECT 'other-' || n / 50, 'other', 't:' || n, '{}', clock_timestamp(), clock_timestamp(), 'Succeeded' FROM generate_series(1, 5000) AS n;
     INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, method, allocated_bytes, files)
         SELECT scan_jobs.id, volumes.id, clock_timestamp(), 'Complete', 'Walk', volumes.id, 1 FROM scan_jobs JOIN scan_runs ON scan_runs.id = run_id AND run_key IN ('old-29', 'old-30')
         JOIN volumes ON volumes.node = scan_jobs.node;
@@ -71,9 +75,10 @@ const SEED: &str = "
     SET auto_explain.log_analyze = on; SET auto_explain.log_timing = off; SET client_min_messages = notice;";
 
 /// Tables of which no hot statement may read every row.
-const BIG: [&str; 8] = [
+const BIG: [&str; 9] = [
     "volumes",
     "volume_sizes",
+    "volume_sizes_daily",
     "volume_latest",
     "volume_rankings",
     "scan_results",
@@ -89,9 +94,13 @@ struct Server {
 
 impl Server {
     /// The plans of what `act` makes the server do, those of foreign keys left out; none reads all of a big table.
-    async fn plans<T>(&mut self, name: &str, act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>) -> String {
+    async fn plans<T>(
+        &mut self,
+        name: &str,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> (T, String) {
         self.notices.take();
-        act(&mut self.conn).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let done = act(&mut self.conn).await.unwrap_or_else(|error| panic!("{name}: {error}"));
         // The next answer comes after every notice of the last one.
         sqlx::query("SELECT 1").execute(&mut **self.conn).await.unwrap();
         let plans: Vec<String> =
@@ -103,7 +112,7 @@ impl Server {
             };
             assert_eq!(BIG.iter().find(all), None, "{name} reads all of it:\n{plan}");
         }
-        plans.join("\n")
+        (done, plans.join("\n"))
     }
 
     async fn uses<T>(
@@ -111,12 +120,32 @@ impl Server {
         name: &str,
         indexes: &[&str],
         act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-    ) {
-        let plans = self.plans(name, act).await;
+    ) -> (T, String) {
+        let (done, plans) = self.plans(name, act).await;
         for index in indexes {
-            assert!(plans.contains(index), "{name} does not use {index}:\n{plans}");
+            let scanned = |line: &str| {
+                (line.contains("Index") && line.contains(&format!("using {index} ")))
+                    || line.contains(&format!("Bitmap Index Scan on {index} "))
+                    || line.contains(&format!("Conflict Arbiter Indexes: {index}"))
+            };
+            assert!(plans.lines().any(scanned), "{name} does not use {index}:\n{plans}");
         }
+        (done, plans)
     }
+}
+
+/// The partitions that were read, whose names begin so; each by an index.
+fn read_partitions(plans: &str, parent: &str) -> BTreeSet<String> {
+    let named = format!(" on {parent}_2");
+    let scans =
+        plans.lines().filter(|line| line.contains("Scan") && line.contains(&named) && !line.contains("never executed"));
+    scans
+        .map(|line| {
+            assert!(!line.contains("Seq Scan"), "{line}");
+            let name = line.split(" on ").last().unwrap_or_default();
+            name.split([' ', '_']).filter(|part| part.starts_with('2')).collect()
+        })
+        .collect()
 }
 
 fn sorted(sort: VolumeSort, direction: Direction, filter: VolumeFilter) -> VolumeList {
@@ -135,43 +164,94 @@ async fn hot_statements_use_their_indexes_and_prune_partitions() {
     let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(notices.clone()));
     let mut server = Server { conn, notices };
 
-    let instance = agent.instance;
-    let beat = HeartbeatBody { instance, progress: progress(0) };
-    server
-        .uses("heartbeat", &["idx_scan_jobs_ticket"], async |conn| store::agent::heartbeat(conn, ticket, &beat).await)
-        .await;
-    agents_statements(&mut server, ticket, instance).await;
+    agents_statements(&mut server, ticket, agent.instance).await;
     leaders_statements(&mut server, run).await;
     readers_statements(&mut server).await;
 }
 
-/// A chunk of an inventory, and its results.
+/// A whole job over a node of 1001 volumes, half of which are selected.
 async fn agents_statements(server: &mut Server, ticket: Uuid, instance: Uuid) {
-    let names: Vec<String> = (0..500).map(|n| format!("v{}", n * 100)).collect();
-    let body = InventoryBody {
+    let body = ClaimBody {
+        instance,
+        agent_version: "1".to_owned(),
+        node_name: "n1".to_owned(),
+        node_uid: "n1-uid".to_owned(),
+    };
+    let indexes = ["idx_scan_jobs_ticket", "scan_runs_pkey", "idx_scan_results_job_volume"];
+    let (claimed, _) =
+        server.uses("claim", &indexes, async |conn| store::agent::claim(conn, ticket, &body).await).await;
+    assert!(matches!(claimed, ClaimReply::Claimed(_)));
+    let beat = HeartbeatBody { instance, progress: progress(0) };
+    let indexes = ["idx_scan_jobs_ticket", "scan_jobs_pkey"];
+    let (beaten, _) =
+        server.uses("heartbeat", &indexes, async |conn| store::agent::heartbeat(conn, ticket, &beat).await).await;
+    assert_eq!(beaten, Reply::Ok);
+    let names: Vec<String> = (0..1001).map(|n| format!("v{}", n * 100)).collect();
+    inventory_statements(server, ticket, instance, &names).await;
+
+    let results = names[..500].iter().map(|name| result(name, 1)).collect();
+    let body = ReportBody { instance, results, progress: progress(500) };
+    let indexes = [
+        "idx_scan_jobs_ticket",
+        "idx_volumes_volume_id",
+        "idx_scan_results_job_volume",
+        "scan_results_pkey",
+        "volumes_pkey",
+        "volume_latest_pkey",
+        "volume_rankings_pkey",
+        "volume_sizes_daily_pkey",
+    ];
+    let (reported, plans) =
+        server.uses("report", &indexes, async |conn| store::agent::report(conn, ticket, &body).await).await;
+    assert_eq!(reported, Reply::Ok);
+    let days = read_partitions(&plans, "volume_sizes_daily");
+    assert!((1..=2).contains(&days.len()), "growth reads the months of its 14 days: {days:?}\n{plans}");
+
+    let body = CompleteBody { instance, results: 500, progress: progress(500) };
+    let indexes = ["idx_scan_jobs_ticket", "idx_scan_results_job_volume", "idx_volumes_node", "scan_jobs_pkey"];
+    let (completed, _) =
+        server.uses("complete", &indexes, async |conn| store::agent::complete(conn, ticket, &body).await).await;
+    assert_eq!(completed, Reply::Ok);
+}
+
+/// Two chunks, and the last call, which says what is gone and what is in use.
+async fn inventory_statements(server: &mut Server, ticket: Uuid, instance: Uuid, names: &[String]) {
+    let listed: Vec<_> =
+        names.iter().zip(0..).map(|(name, n)| InventoryVolume { selected: n < 500, ..volume(name) }).collect();
+    let body = |volumes: &[InventoryVolume], containers: Vec<InventoryContainer>| InventoryBody {
         instance,
         engine: Engine { id: "e".to_owned(), version: "28".to_owned(), data_root: "/d".to_owned() },
-        volumes: names.iter().map(|name| volume(name)).collect(),
-        containers: vec![container("c1", "running", &["v100"])],
+        volumes: volumes.to_vec(),
+        containers,
         totals: None,
     };
-    server.plans("inventory", async |conn| store::agent::inventory(conn, ticket, &body).await).await;
-    let body =
-        ReportBody { instance, results: names.iter().map(|name| result(name, 1)).collect(), progress: progress(500) };
-    let indexes = ["idx_volumes_volume_id", "volume_sizes_daily_", "idx_scan_jobs_ticket"];
-    let plans = server.plans("report", async |conn| store::agent::report(conn, ticket, &body).await).await;
-    for index in indexes {
-        assert!(plans.contains(index), "report does not use {index}:\n{plans}");
+    for chunk in listed.chunks(501) {
+        let body = body(chunk, vec![container("c1", "running", &["v100"])]);
+        let indexes = ["idx_scan_jobs_ticket", "idx_volumes_volume_id", "idx_containers_container_id"];
+        let (listed, _) =
+            server.uses("inventory", &indexes, async |conn| store::agent::inventory(conn, ticket, &body).await).await;
+        assert_eq!(listed.reply, Reply::Ok);
     }
-    let body = CompleteBody { instance, results: 500, progress: progress(500) };
-    server.plans("complete", async |conn| store::agent::complete(conn, ticket, &body).await).await;
+    let totals = Some(InventoryTotals { volumes: count(names.len()), containers: 1 });
+    let body = InventoryBody { totals, ..body(&[], Vec::new()) };
+    // Its helpers are close_inventory and keep_origin.
+    let indexes =
+        ["idx_volumes_node", "idx_containers_node", "container_volumes_container_id_volume_id_mount_path_key"];
+    let (closed, plans) =
+        server.uses("close", &indexes, async |conn| store::agent::inventory(conn, ticket, &body).await).await;
+    assert_eq!(closed.reply, Reply::Ok);
+    for helper in ["SET is_active = used.volume_id IS NOT NULL", "SET origin = found.origin"] {
+        assert!(plans.contains(helper), "{helper} was not explained:\n{plans}");
+    }
 }
 
 async fn leaders_statements(server: &mut Server, run: i64) {
     server.uses("open jobs", &["scan_jobs_run_id_node_key"], async |conn| jobs::open(conn, run).await).await;
     server.uses("progress", &["scan_jobs_run_id_node_key"], async |conn| runs::progress(conn, run).await).await;
-    server.plans("active run", async |conn| runs::active(conn, "scan-uid").await).await;
-    server.plans("history of runs", async |conn| runs::history(conn, "scan-uid", 5).await).await;
+    let indexes = ["idx_scan_runs_active", "scan_jobs_run_id_node_key"];
+    server.uses("active run", &indexes, async |conn| runs::active(conn, "scan-uid").await).await;
+    let indexes = ["idx_scan_runs_completed", "scan_jobs_run_id_node_key"];
+    server.uses("history of runs", &indexes, async |conn| runs::history(conn, "scan-uid", 5).await).await;
     let one = vec!["n7".to_owned()];
     let view = View { scan_uid: "scan-uid", nodes: &one, unused_after_days: 30 };
     let indexes = ["idx_scan_jobs_node", "idx_scan_results_job_volume"];
@@ -202,16 +282,17 @@ async fn readers_statements(server: &mut Server) {
         let second = Page::after(100, list.decode(&next).unwrap());
         server.uses(&name, &[index], async |conn| volumes::list(conn, &list, &second).await).await;
     }
-    let now = chrono::Utc::now();
-    let range = (now - chrono::Duration::days(3), now);
-    let plans =
-        server.plans("raw history", async |conn| sizes::history(conn, 77, range, Resolution::Raw, 500).await).await;
-    let touched = plans
-        .lines()
-        .filter(|line| line.contains("Scan") && line.contains(" volume_sizes_2") && !line.contains("never executed"))
-        .count();
-    assert!((1..=4).contains(&touched), "of 32 partitions, those of the range are read:\n{plans}");
-    let plans =
-        server.plans("daily history", async |conn| sizes::history(conn, 77, range, Resolution::Daily, 500).await).await;
-    assert!(plans.contains("volume_sizes_daily_2"), "{plans}");
+    let indexes = ["idx_volumes_node", "volume_rankings_pkey"];
+    server.uses("nodes", &indexes, async |conn| nodes::list(conn, "n5", 10).await).await;
+    let to = chrono::Utc::now();
+    let range = |resolution| Range { from: to - chrono::Duration::days(3), to, resolution, after: None };
+    let raw = range(Resolution::Raw);
+    let (history, plans) = server.plans("raw history", async |conn| sizes::history(conn, 77, &raw, 500).await).await;
+    let read = read_partitions(&plans, "volume_sizes");
+    assert!(!history.points.is_empty() && (1..=4).contains(&read.len()), "of 32 partitions, {read:?}:\n{plans}");
+    let daily = range(Resolution::Daily);
+    let (history, plans) =
+        server.plans("daily history", async |conn| sizes::history(conn, 77, &daily, 500).await).await;
+    let read = read_partitions(&plans, "volume_sizes_daily");
+    assert!(!history.points.is_empty() && (1..=2).contains(&read.len()), "of 9 partitions, {read:?}:\n{plans}");
 }

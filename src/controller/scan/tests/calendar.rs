@@ -131,6 +131,18 @@ fn a_trigger_is_never_skipped() {
 }
 
 #[test]
+fn a_trigger_whose_run_is_past_the_history_limit_starts_nothing() {
+    let mut scan = followed(MIDNIGHT + 60, MIDNIGHT + 60);
+    scan.spec.trigger = Some("once".to_owned());
+    let mut done = idle(MIDNIGHT + 120);
+    done.runs.as_mut().unwrap().asked = Some(7);
+    scan.status = Some(status::next(&scan, &done, None));
+    assert_eq!(plan(&scan, &idle(MIDNIGHT + 180)), Plan::default());
+    scan.spec.trigger = Some("again".to_owned());
+    assert_eq!(key(&scan, &idle(MIDNIGHT + 180)).as_deref(), Some("t:again"));
+}
+
+#[test]
 fn a_suspended_scan_starts_nothing_and_makes_up_for_nothing() {
     let mut scan = followed(MIDNIGHT + 60, MIDNIGHT + 60);
     scan.spec.suspend = true;

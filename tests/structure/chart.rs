@@ -1,0 +1,160 @@
+//! What the chart makes of the ways to one's own database: a pooler, certificates, an image for backups.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Helm, as `make setup` builds it.
+fn helm() -> PathBuf {
+    let folder = env::var("CLUSTER_BIN").map_or_else(
+        |_| {
+            let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
+            cache.unwrap_or_else(|_| Path::new(&env::var("HOME").unwrap()).join(".cache")).join("volumeviz/bin")
+        },
+        PathBuf::from,
+    );
+    folder.join("helm")
+}
+
+/// The containers of a release with its own database and backups, by name, and the volumes of the pod of each.
+struct Rendered(BTreeMap<String, (Value, Value)>);
+
+impl Rendered {
+    fn with(values: &[&str]) -> Self {
+        let fixed = [
+            "database.mode=external",
+            "database.external.host=database.example.com",
+            "database.existingSecrets.owner=owner",
+            "database.existingSecrets.controller=controller",
+            "database.existingSecrets.agent=agent",
+            "backup.enabled=true",
+        ];
+        let mut command = Command::new(helm());
+        command.args(["template", "volumeviz"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz"));
+        for value in fixed.iter().chain(values) {
+            command.args(["--set", value]);
+        }
+        let output = command.output().expect("helm: `make setup` builds it");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut containers = BTreeMap::new();
+        for document in serde_yaml::Deserializer::from_slice(&output.stdout) {
+            let object = <Value as serde::Deserialize>::deserialize(document).unwrap();
+            for path in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
+                let Some(pod) = object.pointer(path) else { continue };
+                for container in pod["containers"].as_array().unwrap() {
+                    let name = container["name"].as_str().unwrap().to_owned();
+                    containers.insert(name, (container.clone(), pod["volumes"].clone()));
+                }
+            }
+        }
+        assert_eq!(containers.keys().collect::<Vec<_>>(), ["agent", "backup", "controller", "maintain"]);
+        let rendered = Self(containers);
+        rendered.every_mount_has_its_volume();
+        rendered
+    }
+
+    fn every_mount_has_its_volume(&self) {
+        for (name, (container, volumes)) in &self.0 {
+            for mount in container["volumeMounts"].as_array().unwrap() {
+                let there = volumes.as_array().unwrap().iter().any(|volume| volume["name"] == mount["name"]);
+                assert!(there, "{name}: {mount}");
+            }
+        }
+    }
+
+    /// A variable of a container; empty when it is not set.
+    fn variable(&self, container: &str, name: &str) -> &str {
+        let variables = self.0[container].0["env"].as_array().unwrap();
+        let found = variables.iter().find(|variable| variable["name"] == name);
+        found.map_or("", |variable| variable["value"].as_str().unwrap())
+    }
+
+    /// Files of the Secret of this name that the pod of a container has.
+    fn files(&self, container: &str, secret: &str) -> Vec<&str> {
+        let volumes = self.0[container].1.as_array().unwrap().iter();
+        let mounted = volumes.filter(|volume| volume["secret"]["secretName"] == secret);
+        mounted
+            .flat_map(|volume| volume["secret"]["items"].as_array().unwrap())
+            .map(|item| item["path"].as_str().unwrap())
+            .collect()
+    }
+}
+
+/// Containers and the login each has.
+const LOGINS: [(&str, &str); 4] =
+    [("controller", "controller"), ("agent", "agent"), ("maintain", "owner"), ("backup", "owner")];
+
+#[test]
+fn nothing_is_assumed_of_a_database_of_ones_own() {
+    let plain = Rendered::with(&[]);
+    for container in ["controller", "agent", "maintain"] {
+        assert_eq!(plain.variable(container, "DB_HOST"), "database.example.com");
+        assert_ne!(plain.variable(container, "DB_POOLER"), "transaction");
+        for unset in ["DB_SSLCERT", "DB_SSLKEY", "DB_SSLROOTCERT", "DB_SSLMODE"] {
+            assert_eq!(plain.variable(container, unset), "", "{container} {unset}");
+        }
+    }
+    assert_eq!(
+        (plain.variable("backup", "PGHOST"), plain.variable("backup", "PGSSLMODE")),
+        ("database.example.com", "require")
+    );
+    for (container, secret) in LOGINS {
+        assert_eq!(plain.files(container, secret), ["password"], "{container}");
+    }
+}
+
+#[test]
+fn maintenance_and_backups_go_past_the_pooler() {
+    let pooled = Rendered::with(&[
+        "database.external.pooler=transaction",
+        "database.external.host=pgbouncer.example.com",
+        "database.external.port=6432",
+        "database.external.direct.host=server.example.com",
+        "database.external.direct.port=5433",
+    ]);
+    for container in ["controller", "agent"] {
+        let found = ["DB_HOST", "DB_PORT", "DB_POOLER"].map(|name| pooled.variable(container, name));
+        assert_eq!(found, ["pgbouncer.example.com", "6432", "transaction"], "{container}");
+    }
+    let found = ["DB_HOST", "DB_PORT", "DB_POOLER"].map(|name| pooled.variable("maintain", name));
+    assert_eq!(found, ["server.example.com", "5433", ""]);
+    assert_eq!(["PGHOST", "PGPORT"].map(|name| pooled.variable("backup", name)), ["server.example.com", "5433"]);
+}
+
+#[test]
+fn each_login_shows_its_own_certificate() {
+    let certified = Rendered::with(&["database.external.clientCertificates=true"]);
+    for (container, login) in LOGINS {
+        let names = if container == "backup" { ["PGSSLCERT", "PGSSLKEY"] } else { ["DB_SSLCERT", "DB_SSLKEY"] };
+        let folder = format!("/etc/volumeviz/database-{login}");
+        let expected = [format!("{folder}/tls.crt"), format!("{folder}/tls.key")];
+        assert_eq!(names.map(|name| certified.variable(container, name).to_owned()), expected, "{container}");
+        assert_eq!(certified.files(container, login), ["password", "tls.crt", "tls.key"], "{container}");
+    }
+}
+
+#[test]
+fn with_an_authority_the_server_is_verified_in_full() {
+    let verified = Rendered::with(&["database.external.caSecret=authorities"]);
+    for (container, _) in LOGINS {
+        let name = if container == "backup" { "PGSSLROOTCERT" } else { "DB_SSLROOTCERT" };
+        assert_eq!(verified.variable(container, name), "/etc/volumeviz/database-ca/ca.crt", "{container}");
+        assert_eq!(verified.files(container, "authorities"), ["ca.crt"], "{container}");
+    }
+    assert_eq!(verified.variable("backup", "PGSSLMODE"), "verify-full");
+    let asked = Rendered::with(&["database.external.caSecret=authorities", "database.external.sslMode=verify-ca"]);
+    for (container, _) in LOGINS {
+        let name = if container == "backup" { "PGSSLMODE" } else { "DB_SSLMODE" };
+        assert_eq!(asked.variable(container, name), "verify-ca", "{container}");
+    }
+}
+
+#[test]
+fn backups_run_in_the_servers_image_unless_given_one() {
+    let image = |values: &[&str]| Rendered::with(values).0["backup"].0["image"].as_str().unwrap().to_owned();
+    assert_eq!(image(&["database.bundled.image=postgres:16"]), "postgres:16");
+    assert_eq!(image(&["backup.image=registry.example.com/postgres:15"]), "registry.example.com/postgres:15");
+}
