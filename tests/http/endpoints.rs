@@ -223,6 +223,7 @@ async fn what_hangs_on_a_volume_is_read_page_by_page() {
             let page = served.ok(&format!("{path}?{query}")).await;
             assert_eq!(page["items"].as_array().unwrap().len(), 1);
             read.push(page["items"][0][field].clone());
+            assert!(read.len() <= 3, "{path}: pages without end");
             let Some(next) = page.get("next") else { break };
             query = format!("limit=1&cursor={}", next.as_str().unwrap());
         }

@@ -175,8 +175,8 @@ async fn a_result_too_old_for_its_partition_takes_no_other_with_it() {
 async fn a_late_complete_result_is_the_last_complete_one_all_the_same() {
     let database = Database::new().await;
     let id = measured(&database, "newer", VolumeResult::unknown("v", VolumeReason::Unreadable)).await;
-    measured(&database, "older", VolumeResult { age_ms: 1000, ..result("v", 1000) }).await;
-    measured(&database, "older still", VolumeResult { age_ms: 2000, ..result("v", 500) }).await;
+    measured(&database, "older", VolumeResult { age_ms: 600_000, ..result("v", 1000) }).await;
+    measured(&database, "older still", VolumeResult { age_ms: 1_200_000, ..result("v", 500) }).await;
     let volume = volumes::get(&mut *database.controller().await, id).await.unwrap();
     assert_eq!(volume.completeness.as_deref(), Some("Unknown"));
     assert_eq!(database.number("SELECT complete_allocated_bytes FROM volume_latest").await, 1000);
@@ -257,6 +257,7 @@ async fn paged(
         assert!(page.points.len() <= usize::try_from(limit).unwrap());
         resolutions.push(page.resolution);
         points.extend(page.points);
+        assert!(points.len() < 1000, "pages without end");
         let Some(next) = page.next else { return (resolutions, points) };
         range.after = Some(Cursor::decode(&next, id, resolution).unwrap());
     }
@@ -327,12 +328,12 @@ async fn a_late_result_never_overwrites_a_newer_one() {
     let database = Database::new().await;
     let id = measured(&database, "newer", result("v", 2000)).await;
     let late = |bytes| VolumeResult {
-        age_ms: 1000,
+        age_ms: 600_000,
         filesystem: Some(Filesystem { capacity_bytes: 1, available_bytes: 1 }),
         ..result("v", bytes)
     };
     measured(&database, "older", late(1000)).await;
-    let unknown = VolumeResult { age_ms: 1000, ..VolumeResult::unknown("v", VolumeReason::Unreadable) };
+    let unknown = VolumeResult { age_ms: 600_000, ..VolumeResult::unknown("v", VolumeReason::Unreadable) };
     measured(&database, "older still", unknown).await;
     let volume = volumes::get(&mut *database.controller().await, id).await.unwrap();
     assert_eq!((volume.completeness.as_deref(), volume.allocated_bytes), (Some("Complete"), Some(2000)));

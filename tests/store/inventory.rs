@@ -215,6 +215,7 @@ async fn who_held_a_volume_is_read_page_by_page_with_those_that_are_gone_last() 
             let Some(last) = page.last() else { break };
             after = Some(store::containers::Cursor::decode(&last.cursor(id), id).unwrap());
             read.extend(page);
+            assert!(read.len() <= whole.len(), "pages without end");
         }
         assert_eq!(read, whole, "pages of {limit}");
     }
