@@ -155,6 +155,8 @@ CREATE TABLE scan_runs (
     completed_at timestamptz,
     result text CHECK (result IN ('Succeeded', 'Partial', 'Failed', 'Cancelled')),
     reason text,
+    -- Since when its VolumeScan is not in the cluster, as the controller sees it.
+    orphaned_at timestamptz,
     CHECK ((completed_at IS NULL) = (result IS NULL)),
     UNIQUE (scan_uid, run_key)
 );

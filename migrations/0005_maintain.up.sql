@@ -107,7 +107,8 @@ $$;
 -- Deletes what is past its retention from the tables without partitions, at most `batch` rows of each and `run_batch` runs (their dependants
 -- come on top); returns how many, so that the caller goes on while there is something.
 -- Runs: of each scan its newest ones within `daily_days` stay, as many as its own `runHistoryLimit` says or else `runs_kept`. At any age its
--- newest stays, without which it would run again, and those that hold a node's last success, which its totals are made of.
+-- newest stays, without which it would run again, and those that hold a node's last success, which its totals are made of; unless the scan
+-- itself has been gone for as long.
 CREATE FUNCTION maintain.purge(raw_days integer, daily_days integer, runs_kept integer, run_batch integer, batch integer) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -117,16 +118,17 @@ DECLARE
     total bigint;
 BEGIN
     WITH ranked AS (
-        SELECT id, scan_uid, completed_at, row_number() OVER newest_first AS place,
+        SELECT id, scan_uid, completed_at, orphaned_at, row_number() OVER newest_first AS place,
             coalesce(first_value((work ->> 'runHistoryLimit')::integer) OVER newest_first, runs_kept) AS kept
         FROM scan_runs WINDOW newest_first AS (PARTITION BY scan_uid ORDER BY id DESC)
     ), run AS (
         DELETE FROM scan_runs WHERE id IN (
-            SELECT id FROM ranked WHERE place > 1 AND completed_at IS NOT NULL AND (place > kept OR completed_at < daily_limit) AND NOT EXISTS (
-                SELECT FROM scan_jobs AS success WHERE success.run_id = ranked.id AND success.status = 'succeeded' AND NOT EXISTS (
-                    SELECT FROM scan_jobs AS later JOIN scan_runs AS its_run ON its_run.id = later.run_id
-                    WHERE later.node = success.node AND later.run_id > success.run_id AND later.status = 'succeeded'
-                        AND its_run.scan_uid = ranked.scan_uid))
+            SELECT id FROM ranked WHERE completed_at IS NOT NULL AND (orphaned_at < daily_limit
+                OR (place > 1 AND (place > kept OR completed_at < daily_limit) AND NOT EXISTS (
+                    SELECT FROM scan_jobs AS success WHERE success.run_id = ranked.id AND success.status = 'succeeded' AND NOT EXISTS (
+                        SELECT FROM scan_jobs AS later JOIN scan_runs AS its_run ON its_run.id = later.run_id
+                        WHERE later.node = success.node AND later.run_id > success.run_id AND later.status = 'succeeded'
+                            AND its_run.scan_uid = ranked.scan_uid))))
             ORDER BY id LIMIT run_batch) RETURNING 1
     ), volume AS (
         DELETE FROM volumes WHERE id IN (SELECT id FROM volumes WHERE deleted_at < daily_limit ORDER BY deleted_at LIMIT batch) RETURNING 1

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use tokio::time::Instant;
 
 use super::context::Context;
 use crate::crd::VolumeScan;
@@ -14,6 +15,9 @@ use crate::store;
 /// A deleted scan's agents stop within this and one heartbeat.
 const PERIOD: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(3);
+
+/// How often the runs of deleted scans are noted, which are kept only for a time.
+const ORPHANS_EVERY: Duration = Duration::from_secs(3600);
 
 /// A sweep that could not be made; the next one comes anyway.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,8 @@ enum Error {
     ListTimeout,
     #[error("unable to note which nodes are in the cluster: {0}")]
     NoteNodes(#[source] store::Error),
+    #[error("unable to note the runs of deleted volumescans: {0}")]
+    NoteOrphans(#[source] store::Error),
     #[error("unable to cancel the runs of deleted volumescans: {0}")]
     Cancel(#[source] store::Error),
 }
@@ -34,12 +40,20 @@ enum Error {
 pub async fn run(context: Arc<Context>) -> std::convert::Infallible {
     let mut last_problem = None;
     let mut noted = Vec::new();
+    let mut orphans_noted: Option<Instant> = None;
     loop {
         tokio::time::sleep(PERIOD).await;
         if context.health().problem.is_some() {
             continue;
         }
-        let swept = async { note_nodes(&context, &mut noted).await.and(sweep(&context).await) };
+        let swept = async {
+            note_nodes(&context, &mut noted).await?;
+            if orphans_noted.is_none_or(|at| at.elapsed() >= ORPHANS_EVERY) {
+                note_orphans(&context).await?;
+                orphans_noted = Some(Instant::now());
+            }
+            sweep(&context).await
+        };
         let problem = swept.await.err().map(|error| error.to_string());
         if problem != last_problem
             && let Some(problem) = &problem
@@ -69,6 +83,26 @@ async fn note_nodes(context: &Context, noted: &mut Vec<String>) -> Result<(), Er
     Ok(())
 }
 
+/// Tells the database whose VolumeScan is gone.
+async fn note_orphans(context: &Context) -> Result<(), Error> {
+    let live = live_scans(context).await?;
+    context
+        .store
+        .run("note orphaned runs", DEADLINE, async |conn| store::runs::note_orphans(conn, &live).await)
+        .await
+        .map(|_| ())
+        .map_err(Error::NoteOrphans)
+}
+
+/// Uids of all scans, as the API server tells now.
+async fn live_scans(context: &Context) -> Result<Vec<String>, Error> {
+    let scans: Api<VolumeScan> = Api::all(context.client.clone());
+    let params = ListParams::default();
+    let listing = tokio::time::timeout(DEADLINE, scans.list_metadata(&params)).await;
+    let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
+    Ok(live.iter().filter_map(ResourceExt::uid).collect())
+}
+
 /// Asks the API server only while a run is active, and then for a fresh list: a cache that is behind must not cancel a new scan's run.
 async fn sweep(context: &Context) -> Result<(), Error> {
     let (active, queue) = context
@@ -82,11 +116,7 @@ async fn sweep(context: &Context) -> Result<(), Error> {
     if active.is_empty() {
         return Ok(());
     }
-    let scans: Api<VolumeScan> = Api::all(context.client.clone());
-    let params = ListParams::default();
-    let listing = tokio::time::timeout(DEADLINE, scans.list_metadata(&params)).await;
-    let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
-    let live: Vec<String> = live.iter().filter_map(ResourceExt::uid).collect();
+    let live = live_scans(context).await?;
     context.retain(&live);
     let gone: Vec<i64> = active.into_iter().filter(|(_, uid)| !live.contains(uid)).map(|(run, _)| run).collect();
     if gone.is_empty() {

@@ -253,6 +253,18 @@ pub async fn under_way(conn: &mut PgConnection) -> sqlx::Result<Vec<(i64, String
     sqlx::query_as("SELECT id, scan_uid FROM scan_runs WHERE completed_at IS NULL ORDER BY id").fetch_all(conn).await
 }
 
+/// Notes which runs belong to scans that are in the cluster no more, given the uids of those that are; returns how many runs changed.
+pub async fn note_orphans(conn: &mut PgConnection, live: &[String]) -> sqlx::Result<u64> {
+    let changed = sqlx::query(
+        "UPDATE scan_runs SET orphaned_at = CASE WHEN orphaned_at IS NULL THEN clock_timestamp() END
+         WHERE (orphaned_at IS NULL) = (scan_uid <> ALL ($1))",
+    )
+    .bind(live)
+    .execute(conn)
+    .await?;
+    Ok(changed.rows_affected())
+}
+
 /// Cancels these runs, those that have not ended, and replaces the tickets of their jobs, which stops their agents; returns which runs.
 pub async fn cancel(conn: &mut PgConnection, runs: &[i64], reason: CancelReason) -> sqlx::Result<Vec<i64>> {
     let mut transaction = conn.begin().await?;

@@ -128,6 +128,26 @@ async fn at_any_age_the_newest_run_stays_and_what_totals_are_made_of() {
 }
 
 #[tokio::test]
+async fn runs_of_scans_that_are_gone_go_after_their_time() {
+    let database = Database::new().await;
+    runs(&database, "gone", 2, &[2], "{}").await;
+    runs(&database, "live", 2, &[2], "{}").await;
+    let live = ["live".to_owned()];
+    let note =
+        async |live: &[String]| store::runs::note_orphans(&mut *database.controller().await, live).await.unwrap();
+    assert_eq!((note(&live).await, note(&live).await), (2, 0), "noted once");
+    maintain::round(&maintain_args(&database)).await.unwrap();
+    assert_eq!(kept(&database, "gone").await.len(), 2, "not before their time");
+    let age = "UPDATE scan_runs SET completed_at = now() - interval '800 days', orphaned_at = orphaned_at - interval '800 days'";
+    database::execute(&mut **database.superuser().await, age.to_owned()).await;
+    maintain::round(&maintain_args(&database)).await.unwrap();
+    assert_eq!((kept(&database, "gone").await.len(), kept(&database, "live").await.len()), (0, 1));
+    assert_eq!(note(&[]).await, 1);
+    assert_eq!(note(&live).await, 1, "one that is back is no orphan");
+    assert_eq!(database.number("SELECT count(orphaned_at) FROM scan_runs").await, 0);
+}
+
+#[tokio::test]
 async fn runs_are_deleted_a_few_at_a_time() {
     let database = Database::new().await;
     runs(&database, "a", 57, &[], "{}").await;
