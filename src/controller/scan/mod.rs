@@ -98,7 +98,9 @@ fn next_pass(scan: &VolumeScan, observed: &Observed) -> Duration {
     };
     let wait = wait.mul_f64(rand::random_range(0.8..=1.2));
     let next = agenda(scan, observed).ok().and_then(|agenda| agenda.next).map(|due| due.timestamp_millis());
-    let expiry = observed.runs.as_ref().and_then(|runs| expiry(scan, runs)).map(Timestamp::as_millisecond);
+    let expiry = observed.runs.as_ref().and_then(|runs| expiry(scan, runs));
+    // A scan whose time is over was deleted in this pass; the watch tells what became of it.
+    let expiry = expiry.filter(|at| *at > observed.now).map(Timestamp::as_millisecond);
     let known = [next, expiry].into_iter().flatten().min();
     // A moment later, so that the time has come by then.
     let until = known.map(|at| at.saturating_sub(observed.now.as_millisecond()).saturating_add(10));
