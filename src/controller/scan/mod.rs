@@ -75,6 +75,7 @@ pub async fn reconcile(scan: Arc<VolumeScan>, context: Arc<Context>) -> Result<A
     if scan.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    let scan = context.with_own_status(scan);
     let mut observed = observe::observe(&context, &scan).await;
     let plan = plan(&scan, &observed);
     let invalid = plan.invalid.clone();

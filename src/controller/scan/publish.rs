@@ -7,7 +7,6 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::agenda::agenda;
 use super::observe::{Observed, Runs};
@@ -56,7 +55,7 @@ pub async fn publish(
         return Ok(());
     }
     write(context, scan, &next).await?;
-    context.wrote(uid, Instant::now());
+    context.wrote(scan, next.clone());
     if let Some(skipped) = agenda(scan, observed).ok().and_then(|agenda| agenda.skipped) {
         context.metrics.runs_skipped(skipped.count);
     }
