@@ -40,8 +40,8 @@ pub struct Context {
 /// The status that this process wrote last for one object.
 struct Written {
     at: Instant,
-    /// The version of the object that it was written over.
-    over: Option<String>,
+    /// The version of the object that came of it.
+    version: Option<u64>,
     status: VolumeScanStatus,
 }
 
@@ -102,17 +102,20 @@ impl Context {
         self.written().get(uid).is_some_and(|written| written.at.elapsed() < period)
     }
 
-    /// Remembers the status written over this version of a scan.
-    pub fn wrote(&self, scan: &VolumeScan, status: VolumeScanStatus) {
-        let written = Written { at: Instant::now(), over: scan.resource_version(), status };
-        self.written().insert(scan.uid().unwrap_or_default(), written);
+    /// Remembers the status written for the object with this uid, and the object's version that came of it.
+    pub fn wrote(&self, uid: String, version: Option<&str>, status: VolumeScanStatus) {
+        let version = version.and_then(|version| version.parse().ok());
+        self.written().insert(uid, Written { at: Instant::now(), version, status });
     }
 
     /// The scan with the status that this process wrote last, when the watch has not brought it yet: else what is new would be told twice.
+    /// Versions are numbers that grow; of any others nothing is taken for old.
     pub fn with_own_status(&self, scan: Arc<VolumeScan>) -> Arc<VolumeScan> {
+        let version: Option<u64> = scan.resource_version().and_then(|version| version.parse().ok());
         let written = self.written();
-        let behind = scan.uid().and_then(|uid| written.get(&uid)).filter(|last| last.over == scan.resource_version());
-        match behind {
+        let newer =
+            scan.uid().and_then(|uid| written.get(&uid)).filter(|last| version.is_some() && version < last.version);
+        match newer {
             Some(last) => Arc::new(VolumeScan { status: Some(last.status.clone()), ..VolumeScan::clone(&scan) }),
             None => scan,
         }
