@@ -1,5 +1,6 @@
 //! One life of a VolumeScan, with a controller that may die once in it.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,16 +60,22 @@ pub(crate) async fn live(client: &Client, story: &Story, target: Option<Target>)
     let first = Arc::new(Seam::new(target));
     let (world, uid) = World::of(client, story, &first).await;
     let mut process = Process::start(world.setup(story), Arc::clone(&first));
-    let mut script = (story.script)(&world);
+    let mut lived = pin!(async {
+        (story.script)(&world).await;
+        let last = Arc::clone(&world.seam.lock().unwrap());
+        last.rest().await;
+    });
     tokio::select! {
-        () = &mut script => {}
-        () = first.death() => {
-            process.kill().await;
-            let second = Arc::new(Seam::new(None));
-            *world.seam.lock().unwrap() = Arc::clone(&second);
-            process = Process::start(world.setup(story), second);
-            script.await;
-        }
+        () = first.death() => {}
+        () = &mut lived => {}
+    }
+    if first.is_dead() {
+        process.kill().await;
+        let second = Arc::new(Seam::new(None));
+        *world.seam.lock().unwrap() = Arc::clone(&second);
+        process = Process::start(world.setup(story), Arc::clone(&second));
+        lived.await;
+        second.rest().await;
     }
     process.kill().await;
     let end = world.end(&uid).await;

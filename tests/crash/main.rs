@@ -27,16 +27,16 @@ mod stories;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::iter;
+use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
 use life::{Life, Story, World, live};
 use seam::{Fault, Seam, Target};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use volumeviz::controller::scan::reconcile;
 
-/// They wait more than they work.
-const LIVES_AT_A_TIME: usize = 12;
+/// Over all tests: they wait more than they work, and each needs some ten connections to PostgreSQL.
+static LIVES_AT_A_TIME: Semaphore = Semaphore::const_new(14);
 /// How many side effects of a kind come before the end may differ by one pass.
 const TRIES: usize = 3;
 
@@ -83,13 +83,18 @@ async fn a_watch_that_is_behind_makes_nobody_tell_twice() {
     let client = kubernetes::client().await;
     let seam = Arc::new(Seam::new(None));
     let (world, _) = World::of(&client, &stories::DELETED, &seam).await;
+    stories::both(&world, agents::Conduct::Hold);
     let (context, _health) = process::context(world.setup(&stories::DELETED), Arc::clone(&seam)).await;
     let told = || seam.passed().iter().filter(|kind| [STATUS, EVENT].contains(&kind.as_str())).count();
     let behind = Arc::new(world.scans.get(&world.name).await.unwrap());
+    let edit_between = Patch::Merge(json!({"metadata": {"labels": {"edited": "yes"}}}));
+    let between = world.scans.patch(&world.name, &PatchParams::default(), &edit_between).await.unwrap();
     reconcile(Arc::clone(&behind), Arc::clone(&context)).await.unwrap();
     assert_eq!(told(), 2, "the run has started: {:?}", seam.passed());
     reconcile(behind, Arc::clone(&context)).await.unwrap();
     assert_eq!(told(), 2, "the same again: {:?}", seam.passed());
+    reconcile(Arc::new(between), Arc::clone(&context)).await.unwrap();
+    assert_eq!(told(), 2, "edited by another before the status was written: {:?}", seam.passed());
     let overwritten = Patch::Merge(json!({"status": {"state": "Pending"}}));
     world.scans.patch_status(&world.name, &PatchParams::default(), &overwritten).await.unwrap();
     let current = world.scans.get(&world.name).await.unwrap();
@@ -115,8 +120,8 @@ async fn survives(story: Story, own: &[&str]) {
             [Fault::Lost, Fault::AnswerLost].map(|fault| Target { kind: (*kind).to_owned(), nth, fault })
         })
     });
-    let deaths = iter(targets.collect::<Vec<_>>()).map(|target| die_at(&client, &story, target));
-    let lives: Vec<(Target, Life)> = deaths.buffer_unordered(LIVES_AT_A_TIME).collect().await;
+    let deaths = targets.map(|target| die_at(&client, &story, target));
+    let lives = join_all(deaths).await;
     for (target, life) in &lives {
         assert!(life.died, "the process did not die at {target:?}");
         let differences = end::differences(&clean.end, &life.end);
@@ -126,6 +131,7 @@ async fn survives(story: Story, own: &[&str]) {
 }
 
 async fn die_at(client: &kube::Client, story: &Story, target: Target) -> (Target, Life) {
+    let _turn = LIVES_AT_A_TIME.acquire().await.unwrap();
     let mut life = live(client, story, Some(target.clone())).await;
     for _ in 1..TRIES {
         if life.died {

@@ -94,7 +94,7 @@ async fn lead(setup: Setup, seam: Arc<Seam>) {
 pub(crate) async fn context(setup: Setup, seam: Arc<Seam>) -> (Arc<Context>, watch::Sender<DatabaseHealth>) {
     let Setup { scan, database, agent_port, fleet, sweeps: _ } = setup;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut args = database::args(database::CONTROLLER, &database, &["--db-sslmode=disable"]);
+    let mut args = database::args(database::CONTROLLER, &database, &["--db-sslmode=disable", "--db-max-open-conns=5"]);
     args.port = listener.local_addr().unwrap().port();
     tokio::spawn(postgres::relay(listener, database::port(), Arc::clone(&seam)));
     let client = kubernetes::seamed(seam, scan).await;

@@ -1,8 +1,13 @@
 //! Where the controller's side effects pass: counted by kind, and the place where it dies at one of them.
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+
+/// Longer than a pass that is under way needs for its last side effects.
+const REST: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a side effect and its answer meet the end of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,17 @@ impl Seam {
     /// Waits for the death of the process.
     pub(crate) async fn death(&self) {
         self.dead.subscribe().wait_for(|dead| *dead).await.unwrap();
+    }
+
+    /// Waits until nothing has passed for [`REST`], or the process is dead.
+    pub(crate) async fn rest(&self) {
+        let until = Instant::now() + PATIENCE;
+        let mut before = None;
+        while !self.is_dead() && before != Some(self.passed().len()) {
+            assert!(Instant::now() < until, "side effects without end: {:?}", self.passed());
+            before = Some(self.passed().len());
+            tokio::time::sleep(REST).await;
+        }
     }
 
     pub(crate) fn is_dead(&self) -> bool {

@@ -100,7 +100,7 @@ pub(crate) const DELETED: Story = Story {
     },
 };
 
-fn both(world: &World, conduct: crate::agents::Conduct) {
+pub(crate) fn both(world: &World, conduct: crate::agents::Conduct) {
     for node in ["node-1", "node-2"] {
         world.agents.conduct(node, conduct);
     }
