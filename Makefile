@@ -57,10 +57,11 @@ test-store: setup ## The database, on a real PostgreSQL
 	@tests/with-postgres cargo test --locked --test store -- --skip alone::
 	@tests/with-postgres cargo test --locked --test store -- --test-threads=1 alone::
 
-test-api: setup ## Schema, leader election and HTTP API, on a real kube-apiserver
+test-api: setup ## Schema, leader election, HTTP API and a controller that dies, on a real kube-apiserver
 	$(call say,API tests)
 	@tests/with-apiserver cargo test --locked --test api
 	@tests/with-postgres tests/with-apiserver cargo test --locked --test http
+	@tests/with-postgres tests/with-apiserver cargo test --locked --test crash
 
 test-e2e: image ## The product, on three real nodes
 	$(call say,End-to-end tests)
@@ -69,6 +70,7 @@ test-e2e: image ## The product, on three real nodes
 
 test-faults: image ## The product while things break, all of it
 	$(call say,Fault tests)
+	@CRASH_AT=all tests/with-postgres tests/with-apiserver cargo test --locked --test crash
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::fleet::Fleet;
 use super::health::DatabaseHealth;
 use super::metrics::Metrics;
 use super::report::Reporter;
+use crate::crd::{VolumeScan, VolumeScanStatus};
 use crate::store::Store;
 
 /// Owner of the status fields in server-side apply.
@@ -32,8 +33,16 @@ pub struct Context {
     pub metrics: Metrics,
     health: watch::Receiver<DatabaseHealth>,
     fleet: watch::Receiver<Option<Arc<Fleet>>>,
-    written: Mutex<HashMap<String, Instant>>,
+    written: Mutex<HashMap<String, Written>>,
     audited: Mutex<HashMap<String, i64>>,
+}
+
+/// The status that this process wrote last for one object.
+struct Written {
+    at: Instant,
+    /// The version of the object that came of it.
+    version: Option<u64>,
+    status: VolumeScanStatus,
 }
 
 /// The parts of a [`Context`] that other tasks feed.
@@ -90,12 +99,26 @@ impl Context {
 
     /// Whether the status of the object with this uid was written less than `period` ago.
     pub fn written_within(&self, uid: &str, period: Duration) -> bool {
-        self.written().get(uid).is_some_and(|at| at.elapsed() < period)
+        self.written().get(uid).is_some_and(|written| written.at.elapsed() < period)
     }
 
-    /// Remembers a written status.
-    pub fn wrote(&self, uid: String, at: Instant) {
-        self.written().insert(uid, at);
+    /// Remembers the status written for the object with this uid, and the object's version that came of it.
+    pub fn wrote(&self, uid: String, version: Option<&str>, status: VolumeScanStatus) {
+        let version = version.and_then(|version| version.parse().ok());
+        self.written().insert(uid, Written { at: Instant::now(), version, status });
+    }
+
+    /// The scan with the status that this process wrote last, when the watch has not brought it yet: else what is new would be told twice.
+    /// Versions are numbers that grow; of any others nothing is taken for old.
+    pub fn with_own_status(&self, scan: Arc<VolumeScan>) -> Arc<VolumeScan> {
+        let version: Option<u64> = scan.resource_version().and_then(|version| version.parse().ok());
+        let written = self.written();
+        let newer =
+            scan.uid().and_then(|uid| written.get(&uid)).filter(|last| version.is_some() && version < last.version);
+        match newer {
+            Some(last) => Arc::new(VolumeScan { status: Some(last.status.clone()), ..VolumeScan::clone(&scan) }),
+            None => scan,
+        }
     }
 
     /// Whether this process has seen to it that this generation of the object with this uid is in the audit.
@@ -118,7 +141,7 @@ impl Context {
         self.audited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+    fn written(&self) -> std::sync::MutexGuard<'_, HashMap<String, Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

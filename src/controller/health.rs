@@ -62,6 +62,13 @@ impl DatabaseHealth {
         }
     }
 
+    /// A database that has been reached without a break for `contact`.
+    pub fn reached_for(contact: Duration, now: Timestamp) -> Self {
+        let started = Instant::now();
+        let contact_since = Some(started.checked_sub(contact).unwrap_or(started));
+        Self { problem: None, contact_for: contact, contact_since, ..Self::unknown(now) }
+    }
+
     /// The same with the time in contact as of now.
     pub fn as_of_now(mut self) -> Self {
         self.contact_for = self.contact_since.map_or(Duration::ZERO, |since| since.elapsed());

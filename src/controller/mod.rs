@@ -190,7 +190,8 @@ async fn lead(
     }
 }
 
-async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
+/// Reconciles every VolumeScan, once the fleet is known, until `stop`; the caller leads.
+pub async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
     let mut fleet = context.fleet_changes();
     let known = fleet.wait_for(Option::is_some).map(|known| known.is_ok());
     tokio::select! {

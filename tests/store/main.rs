@@ -22,6 +22,7 @@ mod database;
 mod fencing;
 mod grants;
 mod history;
+mod history_check;
 mod hostile;
 mod inventory;
 mod life;

@@ -88,6 +88,7 @@ pub async fn reconcile(scan: Arc<VolumeScan>, context: Arc<Context>) -> Result<A
     if scan.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    let scan = context.with_own_status(scan);
     let mut observed = observe::observe(&context, &scan).await;
     let plan = plan(&scan, &observed);
     let invalid = plan.invalid.clone();
@@ -112,11 +113,9 @@ fn next_pass(scan: &VolumeScan, observed: &Observed) -> Duration {
     let wait = wait.mul_f64(rand::random_range(0.8..=1.2));
     let next = agenda(scan, observed).ok().and_then(|agenda| agenda.next).map(|due| due.timestamp_millis());
     let expiry = observed.runs.as_ref().and_then(|runs| expiry(scan, runs)).map(Timestamp::as_millisecond);
-    let until = |at: i64| match u64::try_from(at.saturating_sub(observed.now.as_millisecond())) {
-        // A moment later, so that the time has come by then.
-        Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds.saturating_add(10)),
-        // It was to be dealt with in this pass and could not.
-        Ok(0) | Err(_) => WHILE_ACTIVE,
-    };
-    [next, expiry].into_iter().flatten().map(until).fold(wait, Duration::min)
+    // What is over was dealt with in this pass: a scan whose time is over was deleted, and the watch tells what became of it.
+    let left = |at: i64| u64::try_from(at.saturating_sub(observed.now.as_millisecond())).ok().filter(|left| *left > 0);
+    // A moment later, so that the time has come by then.
+    let until = |left: u64| Duration::from_millis(left.saturating_add(10));
+    [next, expiry].into_iter().flatten().filter_map(left).map(until).fold(wait, Duration::min)
 }

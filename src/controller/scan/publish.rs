@@ -7,7 +7,6 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::agenda::agenda;
 use super::observe::{Observed, Runs};
@@ -55,8 +54,8 @@ pub async fn publish(
     if next == before || (only_progress(&before, &next) && context.written_within(&uid, PROGRESS_EVERY)) {
         return Ok(());
     }
-    write(context, scan, &next).await?;
-    context.wrote(uid, Instant::now());
+    let version = write(context, scan, &next).await?;
+    context.wrote(uid, version.as_deref(), next.clone());
     if let Some(skipped) = agenda(scan, observed).ok().and_then(|agenda| agenda.skipped) {
         context.metrics.runs_skipped(skipped.count);
     }
@@ -66,7 +65,8 @@ pub async fn publish(
     Ok(())
 }
 
-async fn write(context: &Context, scan: &VolumeScan, status: &VolumeScanStatus) -> Result<(), Error> {
+/// Returns the version of the object that came of it.
+async fn write(context: &Context, scan: &VolumeScan, status: &VolumeScanStatus) -> Result<Option<String>, Error> {
     let name = scan.name_any();
     let patch = json!({
         "apiVersion": VolumeScan::api_version(&()),
@@ -81,9 +81,9 @@ async fn write(context: &Context, scan: &VolumeScan, status: &VolumeScanStatus) 
     let written = tokio::time::timeout(PATCH_TIMEOUT, scans.patch_status(&name, &params, &Patch::Apply(&patch))).await;
     context.metrics.status_written();
     match written {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(scan)) => Ok(scan.resource_version()),
         // Deleted meanwhile: nobody is left to read it.
-        Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+        Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => Ok(None),
         Ok(Err(source)) => Err(Error::Patch { name, source: Box::new(source) }),
         Err(_) => Err(Error::Timeout { name }),
     }

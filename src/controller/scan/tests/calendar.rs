@@ -229,6 +229,7 @@ fn a_scan_is_deleted_when_it_has_outlived_its_time() {
     assert!(wait > Duration::from_millis(1000) && wait < Duration::from_millis(1100), "{wait:?}");
     over.now = Timestamp::from_second(1070).unwrap();
     assert!(plan(&scan, &over).delete);
+    assert!(next_pass(&scan, &over) > Duration::from_secs(60), "it is not deleted again before anybody tells");
     scan.spec.trigger = Some("again".to_owned());
     over.runs.as_mut().unwrap().asked = None;
     assert!(!plan(&scan, &over).delete && plan(&scan, &over).start.is_some(), "it has work");

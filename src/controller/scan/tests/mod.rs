@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 mod calendar;
+mod laws;
 mod restored;
 mod told;
 

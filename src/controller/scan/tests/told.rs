@@ -78,7 +78,7 @@ pub(super) fn some_figures() -> Figures {
     figures
 }
 
-fn biggest_figures() -> Figures {
+pub(super) fn biggest_figures() -> Figures {
     let name: String = "ü".repeat(300);
     let row = VolumeRow {
         node: "n".repeat(253),

@@ -1,0 +1,336 @@
+//! Laws that hold for every scan the schema lets pass, whatever its status says and whatever is observed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use prop::collection::{btree_map, vec};
+use prop::option;
+use prop::sample::select;
+
+use super::super::plan::asked_key;
+use super::told::{biggest_figures, some_figures};
+use super::*;
+use crate::crd::{self, ConcurrencyPolicy, FollowedSchedule};
+use crate::domain::run::RunKey;
+use crate::domain::selector::{LabelOperator, LabelRequirement};
+
+/// Seconds from year -9999 to year 9999: what a status can hold.
+const TIMES: std::ops::Range<i64> = -377_700_000_000..253_400_000_000;
+/// Around the days that observations are from.
+const NOW: std::ops::Range<i64> = 1_767_000_000..1_767_700_000;
+
+/// Up to so many characters: a few of any kind, or as many as there may be of those that take most room.
+fn any_text(most: usize) -> impl Strategy<Value = String> {
+    let long = select(vec!["\u{1}", "\"", "ü", "🌀"]).prop_map(move |character: &str| character.repeat(most));
+    prop_oneof![4 => "\\PC{0,8}", 1 => long]
+}
+
+fn any_time() -> impl Strategy<Value = Time> {
+    prop_oneof![4 => NOW, 1 => TIMES].prop_map(|second| Time(Timestamp::from_second(second).unwrap()))
+}
+
+fn any_schedule() -> impl Strategy<Value = String> {
+    let known = vec![
+        "* * * * *",
+        "0 * * * *",
+        "*/7 1-3 * * *",
+        "30 2 * * SUN",
+        "0 0 29 2 *",
+        "0 0 30 2 *",
+        "61 * * * *",
+        "L W # ? 1",
+    ];
+    prop_oneof![4 => select(known).prop_map(str::to_owned), 1 => "[^ ]{1,6}( [^ ]{1,6}){4}"]
+}
+
+fn any_zone() -> impl Strategy<Value = String> {
+    prop_oneof![4 => select(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"][..]).prop_map(str::to_owned), 1 => any_text(64)]
+}
+
+fn any_limit() -> impl Strategy<Value = NodeLimit> {
+    prop_oneof![
+        (1..=10_000_i32).prop_map(NodeLimit::Count),
+        (1..4_i32).prop_map(NodeLimit::Count),
+        (1..=100_i32).prop_map(|percent| NodeLimit::Share(format!("{percent}%"))),
+    ]
+}
+
+fn any_node_selector() -> impl Strategy<Value = LabelSelector> {
+    let operators = [LabelOperator::In, LabelOperator::NotIn, LabelOperator::Exists, LabelOperator::DoesNotExist];
+    (select(operators.to_vec()), vec(1..5_u8, 1..3)).prop_map(|(operator, numbers)| {
+        let values = numbers.iter().map(|number| LabelValue(format!("node-{number}"))).collect();
+        let key = "kubernetes.io/hostname".to_owned();
+        LabelSelector { match_labels: None, match_expressions: Some(vec![LabelRequirement { key, operator, values }]) }
+    })
+}
+
+fn any_volume_selector() -> impl Strategy<Value = VolumeSelector> {
+    let glob = || vec("\\PC{1,8}".prop_map(NameGlob), 0..3);
+    (glob(), glob()).prop_map(|(names, exclude_names)| VolumeSelector {
+        names,
+        exclude_names,
+        ..VolumeSelector::default()
+    })
+}
+
+fn any_trigger() -> impl Strategy<Value = String> {
+    prop_oneof![select(&["a", "b", "s:2026-01-01T00:00:00Z"][..]).prop_map(str::to_owned), any_text(128)]
+}
+
+prop_compose! {
+    fn any_spec()(
+        schedule in option::of(any_schedule()),
+        time_zone in option::of(any_zone()),
+        (suspend, replace) in any::<(bool, bool)>(),
+        trigger in option::of(any_trigger()),
+        cancel_run_id in option::of(prop_oneof![1..9_i64, 1..=i64::MAX]),
+        (starting_deadline_seconds, max_attempts) in (1..=86_400_i32, 1..=5_i32),
+        node_selector in option::of(any_node_selector()),
+        volume_selector in option::of(any_volume_selector()),
+        max_parallel_nodes in any_limit(),
+        ttl in option::of(prop_oneof![0..1000_i32, 0..=31_536_000_i32]),
+    ) -> VolumeScanSpec {
+        VolumeScanSpec {
+            time_zone: time_zone.filter(|_| schedule.is_some()),
+            ttl_seconds_after_finished: ttl.filter(|_| schedule.is_none()),
+            schedule,
+            suspend,
+            trigger,
+            cancel_run_id,
+            concurrency_policy: if replace { ConcurrencyPolicy::Replace } else { ConcurrencyPolicy::Forbid },
+            starting_deadline_seconds,
+            node_selector,
+            volume_selector,
+            limits: Limits { max_parallel_nodes, ..Limits::default() },
+            max_attempts,
+            ..VolumeScanSpec::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn any_finished()(
+        id in 1..9_i64,
+        result in select(vec![RunResult::Succeeded, RunResult::Partial, RunResult::Failed, RunResult::Cancelled]),
+        (created, completed) in (NOW, NOW),
+        reason in option::of(any_text(64)),
+        numbers in any::<[i32; 3]>(),
+    ) -> Run {
+        let [total, succeeded, failed] = numbers;
+        let nodes = NodeCounts { total, succeeded, failed, ..NodeCounts::default() };
+        Run { id, result: Some(result), created_at: at(created), completed_at: Some(at(completed)), reason, nodes, ..run() }
+    }
+}
+
+prop_compose! {
+    /// Whatever an earlier version, or somebody with rights on the status, may have left there.
+    fn any_status()(
+        observed_generation in option::of(any::<i64>()),
+        followed in option::of((any_schedule(), option::of(any_zone()), any_time())),
+        (last_schedule_time, next_schedule_time) in (option::of(any_time()), option::of(any_time())),
+        (skipped_runs, active) in (option::of(any::<i64>()), any::<bool>()),
+        last_handled_trigger in option::of(any_trigger()),
+        runs in vec(any_finished(), 0..6),
+        conditions in vec(("[A-Z][a-z]{1,9}|Ready|DatabaseReady|Complete", any_text(256), any_time()), 0..16),
+        figures in any::<bool>(),
+    ) -> VolumeScanStatus {
+        let full = status::next(&scan(), &some_observation(runs, figures), None);
+        let followed = followed.map(|(expression, time_zone, since)| FollowedSchedule { expression, time_zone, since });
+        let condition = |(type_, message, last_transition_time): (String, String, Time)| {
+            let (status, reason) = ("Maybe".to_owned(), String::new());
+            Condition { type_, message, last_transition_time, status, reason, observed_generation: None }
+        };
+        let active_run = crd::ActiveRun {
+            id: 3, start_time: Time(Timestamp::MIN), deadline: Time(Timestamp::MAX), nodes: NodeCounts::default(),
+            volumes: i64::MIN, entries: i64::MAX, bytes: -1,
+        };
+        VolumeScanStatus {
+            observed_generation, schedule: followed, last_schedule_time, next_schedule_time, skipped_runs, last_handled_trigger,
+            active_run: active.then_some(active_run),
+            conditions: conditions.into_iter().map(condition).collect(),
+            ..full
+        }
+    }
+}
+
+/// An observation at rest after these runs.
+fn some_observation(finished: Vec<Run>, figures: bool) -> Observed {
+    let figures = figures.then(some_figures);
+    observed(Runs { asked: Some(7), finished, figures, figures_read: true, ..Runs::default() })
+}
+
+prop_compose! {
+    fn any_scan()(spec in any_spec(), status in option::of(any_status()), created in option::of(any_time()), generation in 1..9_i64) -> VolumeScan {
+        let mut scan = VolumeScan { spec, status, ..scan() };
+        (scan.metadata.creation_timestamp, scan.metadata.generation) = (created, Some(generation));
+        scan
+    }
+}
+
+prop_compose! {
+    fn any_active()(
+        jobs in btree_map(1_u8..=5, any_job(), 0..5),
+        standings in vec(any_standing(), 6),
+        (overdue, id) in (any::<bool>(), 1..9_i64),
+        free_slots in prop_oneof![0..4_usize, Just(usize::MAX)],
+        limit in any_limit(),
+        total in prop_oneof![0..6_i32, any::<i32>()],
+    ) -> ActiveRun {
+        let named = |(number, wild): (u8, OpenJob)| OpenJob { id: i64::from(number), ticket: job(number).ticket, node: job(number).node, ..wild };
+        let standings = (1..=5).map(|number| (job(number).ticket, standings[usize::from(number)].clone())).collect();
+        let mut active = ActiveRun { overdue, free_slots, standings, ..active(jobs.into_iter().map(named).collect()) };
+        (active.run.id, active.run.nodes.total) = (id, total);
+        at_most(&mut active, limit);
+        active
+    }
+}
+
+prop_compose! {
+    fn any_runs()(
+        active in option::of(any_active()),
+        asked in option::of(1..9_i64),
+        last_due in option::of(NOW),
+        finished in vec(any_finished(), 0..6),
+        failed in (0..11_usize, any::<i64>(), any_text(1024)),
+        (figures, figures_read, without_docker) in (0..3_u8, any::<bool>(), any::<i32>()),
+    ) -> Runs {
+        let node = FailedNode { node: "n".repeat(253), reason: "AgentLost".to_owned(), message: failed.2 };
+        Runs {
+            active, asked, finished, figures_read, without_docker,
+            last_due: last_due.map(at),
+            failed_nodes: FailedNodes { nodes: vec![node; failed.0], total: failed.1 },
+            figures: match figures { 0 => None, 1 => Some(some_figures()), _ => Some(biggest_figures()) },
+        }
+    }
+}
+
+prop_compose! {
+    fn any_observation()(
+        runs in option::of(any_runs()),
+        now in NOW,
+        contact in 0..100_u64,
+        problem in option::of(any_text(2000)),
+        nodes in btree_map(1_u8..=5, (any::<bool>(), any::<bool>(), any::<bool>()), 0..5),
+        forbidden in option::of(any_text(2000)),
+    ) -> Observed {
+        let mut observed = Observed { runs, now: Timestamp::from_second(now).unwrap(), ..observed(Runs::default()) };
+        observed.database.contact_for = Duration::from_secs(contact);
+        if let Some(message) = problem {
+            observed.database = observed.database.with_problem(DatabaseProblem { reason: "Unreachable", message }, observed.now);
+            observed.runs = None;
+        }
+        let made = nodes.into_iter().map(|(number, (same, has_agent, has_address))| {
+            let (name, mut node) = node(&format!("node-{number}"));
+            if !same { node.uid = "another".to_owned() }
+            node.agent = node.agent.filter(|_| has_agent).map(|agent| Agent { address: agent.address.filter(|_| has_address), ..agent });
+            (name, node)
+        });
+        edit_fleet(&mut observed, |fleet| *fleet = Fleet { nodes: made.collect(), forbidden });
+        observed
+    }
+}
+
+/// What is observed once this plan was carried out and nothing else has happened.
+fn carried_out(observed: &Observed, plan: &Plan, scan: &VolumeScan) -> Observed {
+    let mut next = observed.clone();
+    let Some(runs) = next.runs.as_mut() else { return next };
+    if plan.finish.is_some() {
+        runs.active = None;
+    }
+    if let Some(start) = &plan.start {
+        if asked_key(scan).as_ref() == Some(&start.key) {
+            runs.asked = Some(99);
+        }
+        if let RunKey::Scheduled(due) = start.key {
+            runs.last_due = runs.last_due.max(Some(due));
+        }
+        let mut active = active(vec![job(1)]);
+        active.run.id = 99;
+        runs.active = Some(active);
+    }
+    next
+}
+
+fn without_lists(status: &VolumeScanStatus) -> VolumeScanStatus {
+    let mut status = status.clone();
+    (status.top_volumes, status.fastest_growing, status.candidates) = Default::default();
+    (status.failed_nodes, status.history) = Default::default();
+    (status.top_volumes_omitted, status.fastest_growing_omitted) = Default::default();
+    (status.candidates_omitted, status.failed_nodes_omitted) = Default::default();
+    status
+}
+
+proptest! {
+    #[test]
+    fn runs_start_only_when_they_may(scan in any_scan(), observed in any_observation()) {
+        let planned = plan(&scan, &observed);
+        prop_assert_eq!(&planned, &plan(&scan, &observed), "the same observation gives the same plan");
+        let Some(runs) = &observed.runs else {
+            prop_assert_eq!(planned, Plan { invalid: plan(&scan, &observed).invalid, ..Plan::default() }, "nothing is done without the database");
+            return Ok(());
+        };
+        if let Some(start) = &planned.start {
+            prop_assert!(!scan.spec.suspend && planned.invalid.is_none() && !planned.delete);
+            prop_assert!(runs.active.is_none() || matches!(planned.finish, Some(Finish::Cancel(_))), "two runs at a time");
+            for (name, uid) in &start.nodes {
+                prop_assert_eq!(observed.fleet.nodes.get(name).map(|node| &node.uid), Some(uid));
+            }
+            match &start.key {
+                RunKey::Scheduled(due) => prop_assert!(runs.last_due.is_none_or(|last| last < *due), "made before: {due}"),
+                asked => prop_assert!(asked_key(&scan).as_ref() == Some(asked) && runs.asked.is_none()),
+            }
+            let again = plan(&scan, &carried_out(&observed, &planned, &scan)).start;
+            prop_assert!(again.is_none_or(|again| again.key != start.key), "the key is used twice");
+        }
+        if planned.delete {
+            prop_assert!(scan.spec.schedule.is_none() && scan.spec.ttl_seconds_after_finished.is_some());
+            prop_assert!(runs.active.is_none() && runs.asked.is_some());
+        }
+    }
+
+    #[test]
+    fn offers_go_to_the_machines_of_the_run_and_are_no_more_than_slots(scan in any_scan(), observed in any_observation()) {
+        let planned = plan(&scan, &observed);
+        let active = observed.runs.as_ref().and_then(|runs| runs.active.as_ref());
+        let Some(active) = active else {
+            prop_assert!(planned.steps.is_empty() && planned.finish.is_none());
+            return Ok(());
+        };
+        prop_assert!(planned.finish.is_none() || planned.steps.is_empty());
+        let mut offers = 0;
+        for step in &planned.steps {
+            let Step::Offer { job, pod_uid, address } = step else { continue };
+            offers += 1;
+            prop_assert!(active.jobs.contains(job) && !job.running && job.due);
+            let node = &observed.fleet.nodes[&job.node];
+            prop_assert_eq!(&node.uid, &job.node_uid, "another machine");
+            let agent = node.agent.as_ref().unwrap();
+            prop_assert_eq!((&agent.pod_uid, agent.address), (pod_uid, Some(*address)));
+        }
+        let busy = active.jobs.iter().filter(|job| job.running || active.standing(job).in_flight).count();
+        let total = usize::try_from(active.run.nodes.total).unwrap_or(0);
+        let slots = active.run.work.limits.max_parallel_nodes.of(total).unwrap();
+        prop_assert!(offers == 0 || (offers + busy <= slots && offers <= active.free_slots));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn every_status_fits_and_is_written_once(scan in any_scan(), observed in any_observation()) {
+        let planned = plan(&scan, &observed);
+        let status = status::next(&scan, &observed, planned.invalid.as_ref());
+        let size = serde_json::to_vec(&status).unwrap().len();
+        prop_assert!(size <= status::MAX_BYTES, "{size} bytes");
+        let next = |status: VolumeScanStatus| {
+            status::next(&VolumeScan { status: Some(status), ..scan.clone() }, &observed, planned.invalid.as_ref())
+        };
+        let again = next(status.clone());
+        prop_assert!(without_lists(&again) == without_lists(&status), "written twice");
+        if again == status {
+            return Ok(());
+        }
+        // Lists that are kept were cut beside those that are made anew each time.
+        let settled = (0..4).fold(again, |status, _| next(status));
+        prop_assert!(next(settled.clone()) == settled, "written for ever");
+    }
+}

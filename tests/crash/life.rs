@@ -1,0 +1,200 @@
+//! One life of a VolumeScan, with a controller that may die once in it.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::future::LocalBoxFuture;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use uuid::Uuid;
+use volumeviz::controller::fleet::Fleet;
+use volumeviz::crd::VolumeScan;
+
+use crate::agents::Agents;
+use crate::database::{Conn, Database};
+use crate::end;
+use crate::process::{Process, Setup};
+use crate::seam::{Seam, Target};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
+
+/// What happens in a life.
+pub(crate) struct Story {
+    /// The scan's spec and first status.
+    pub scan: fn() -> (Value, Value),
+    pub sweeps: bool,
+    /// What users, nodes and time do; it goes on from what it finds, not from what the controller says.
+    pub script: for<'a> fn(&'a World) -> LocalBoxFuture<'a, ()>,
+}
+
+/// What is around the controller.
+pub(crate) struct World {
+    pub name: String,
+    pub agents: Agents,
+    pub scans: Api<VolumeScan>,
+    /// The seam of the controller that lives now.
+    seam: Arc<Mutex<Arc<Seam>>>,
+    client: Client,
+    database: Arc<Database>,
+    superuser: tokio::sync::Mutex<Box<Conn>>,
+    fleet: watch::Sender<Option<Arc<Fleet>>>,
+}
+
+/// How a life went.
+pub(crate) struct Life {
+    /// Side effects of the first process, in their order.
+    pub effects: Vec<String>,
+    /// Whether the first process died.
+    pub died: bool,
+    /// What is left, without ids and times.
+    pub end: Value,
+}
+
+/// Lives through a story; the first controller dies at the target.
+pub(crate) async fn live(client: &Client, story: &Story, target: Option<Target>) -> Life {
+    let first = Arc::new(Seam::new(target));
+    let (world, uid) = World::of(client, story, &first).await;
+    let mut process = Process::start(world.setup(story), Arc::clone(&first));
+    let mut lived = pin!(async {
+        (story.script)(&world).await;
+        let last = Arc::clone(&world.seam.lock().unwrap());
+        last.rest().await;
+    });
+    tokio::select! {
+        () = first.death() => {}
+        () = &mut lived => {}
+    }
+    if first.is_dead() {
+        process.kill().await;
+        let second = Arc::new(Seam::new(None));
+        *world.seam.lock().unwrap() = Arc::clone(&second);
+        process = Process::start(world.setup(story), Arc::clone(&second));
+        lived.await;
+        second.rest().await;
+    }
+    process.kill().await;
+    let end = world.end(&uid).await;
+    drop(world.scans.delete(&world.name, &DeleteParams::default()).await);
+    Life { effects: first.passed(), died: first.is_dead(), end }
+}
+
+impl World {
+    /// The world of a new scan, and the scan's uid.
+    pub(crate) async fn of(client: &Client, story: &Story, seam: &Arc<Seam>) -> (Self, String) {
+        let database = Arc::new(Database::new().await);
+        let seam = Arc::new(Mutex::new(Arc::clone(seam)));
+        let agents = Agents::serve(&database, &seam).await;
+        let fleet = watch::channel(Some(Arc::new(Fleet { nodes: agents.nodes(), forbidden: None }))).0;
+        let world = Self {
+            name: format!("life-{}", Uuid::new_v4().simple()),
+            agents,
+            seam,
+            client: client.clone(),
+            scans: Api::all(client.clone()),
+            superuser: tokio::sync::Mutex::new(database.superuser().await),
+            database,
+            fleet,
+        };
+        let uid = world.create(story).await;
+        (world, uid)
+    }
+
+    pub(crate) fn setup(&self, story: &Story) -> Setup {
+        Setup {
+            scan: self.name.clone(),
+            database: self.database.name.clone(),
+            agent_port: self.agents.port,
+            fleet: self.fleet.subscribe(),
+            sweeps: story.sweeps,
+        }
+    }
+
+    async fn create(&self, story: &Story) -> String {
+        let (spec, status) = (story.scan)();
+        let manifest = json!({"apiVersion": "volumeviz.io/v1alpha1", "kind": "VolumeScan", "metadata": {"name": self.name}, "spec": spec});
+        let scan: VolumeScan = serde_json::from_value(manifest).unwrap();
+        let made = self.scans.create(&PostParams::default(), &scan).await.unwrap();
+        if status != Value::Null {
+            let patch = Patch::Merge(json!({"status": status}));
+            self.scans.patch_status(&self.name, &PatchParams::default(), &patch).await.unwrap();
+        }
+        made.uid().unwrap()
+    }
+
+    /// A user's edit.
+    pub(crate) async fn edit(&self, spec: Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.scans.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub(crate) async fn delete(&self) {
+        self.scans.delete(&self.name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub(crate) fn edit_fleet(&self, edit: impl FnOnce(&mut Fleet)) {
+        self.fleet.send_modify(|fleet| edit(Arc::make_mut(fleet.as_mut().unwrap())));
+    }
+
+    /// The scan as it is now.
+    pub(crate) async fn scan(&self) -> Option<Value> {
+        self.scans.get_opt(&self.name).await.unwrap().map(|scan| json!(scan))
+    }
+
+    /// One value from the database.
+    pub(crate) async fn value(&self, sql: &'static str) -> Value {
+        sqlx::query_scalar(sql).fetch_one(&mut ***self.superuser.lock().await).await.unwrap()
+    }
+
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&mut ***self.superuser.lock().await).await.unwrap();
+    }
+
+    /// Waits until the database answers `true`.
+    pub(crate) async fn until(&self, sql: &'static str) {
+        self.wait(sql, async || self.value(sql).await == json!(true)).await;
+    }
+
+    /// Waits until the status says so.
+    pub(crate) async fn told(&self, what: &str, holds: fn(&Value) -> bool) {
+        self.wait(what, async || {
+            let scan = self.scan().await.unwrap_or_default();
+            let current = scan["status"]["observedGeneration"] == scan["metadata"]["generation"];
+            current && holds(&scan["status"])
+        })
+        .await;
+    }
+
+    pub(crate) async fn wait(&self, what: &str, probe: impl AsyncFn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !probe().await {
+            if Instant::now() > until {
+                let (rows, scan) = (self.value(end::ROWS).await, self.scan().await);
+                panic!("waited {PATIENCE:?} in vain for {what}: {rows:#}\n{:#}", scan.unwrap_or_default());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn end(&self, uid: &str) -> Value {
+        self.told_once(uid).await;
+        let scan = self.scan().await.map(|scan| json!({"spec": scan["spec"], "status": scan["status"]}));
+        end::normalised(json!({"rows": self.value(end::ROWS).await, "scan": scan}))
+    }
+
+    /// An Event that was lost stays lost; none is told twice.
+    async fn told_once(&self, uid: &str) {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let fields = ListParams::default().fields(&format!("regarding.uid={uid}"));
+        let mut told: Vec<_> =
+            events.list(&fields).await.unwrap().into_iter().map(|event| (event.reason, event.note)).collect();
+        let count = told.len();
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), count, "{}: an event twice: {told:?}", self.name);
+    }
+}

@@ -1,0 +1,118 @@
+//! The lives that the controller is made to die in.
+
+use futures::FutureExt;
+use k8s_openapi::jiff::{Span, Timestamp};
+use serde_json::{Value, json};
+
+use crate::agents::Conduct::{Die, Finish, Hold};
+use crate::life::{Story, World};
+
+/// Both jobs of the newest run are claimed.
+const BOTH_RUN: &str = "SELECT to_jsonb(count(*) = 2) FROM scan_jobs
+    WHERE run_id = (SELECT max(id) FROM scan_runs) AND status = 'running'";
+
+/// Measures once and is deleted when its time is over.
+pub(crate) const ONCE: Story = Story {
+    scan: || (json!({"ttlSecondsAfterFinished": 1}), Value::Null),
+    sweeps: false,
+    script: |world| {
+        async { world.wait("the scan to be deleted", async || world.scan().await.is_none()).await }.boxed_local()
+    },
+};
+
+/// Due by its schedule, replaced by a trigger, cancelled, and triggered once more.
+pub(crate) const REPLACED: Story = Story {
+    scan: due_a_minute_ago,
+    sweeps: false,
+    script: |world| {
+        async {
+            both(world, Hold);
+            world.until("SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE run_key LIKE 's:%'").await;
+            world.until(BOTH_RUN).await;
+            world.edit(json!({"trigger": "again"})).await;
+            world.until("SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE run_key = 't:again'").await;
+            world.until(BOTH_RUN).await;
+            let run = world.value("SELECT to_jsonb(max(id)) FROM scan_runs").await;
+            world.edit(json!({"cancelRunID": run})).await;
+            world
+                .until(
+                    "SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE run_key = 't:again' AND result = 'Cancelled'",
+                )
+                .await;
+            both(world, Finish);
+            world.edit(json!({"trigger": "last"})).await;
+            world
+                .told("the end of the last run", |status| {
+                    status["lastHandledTrigger"] == "last"
+                        && status["lastRun"]["result"] == "Succeeded"
+                        && status["activeRun"].is_null()
+                })
+                .await;
+        }
+        .boxed_local()
+    },
+};
+
+/// An agent dies, a node is replaced, and the deadline of the next run passes.
+pub(crate) const TROUBLED: Story = Story {
+    scan: || (json!({}), Value::Null),
+    sweeps: false,
+    script: |world| {
+        async {
+            world.agents.conduct("node-1", Die);
+            world.agents.conduct("node-2", Hold);
+            world.until(BOTH_RUN).await;
+            world
+                .execute("UPDATE scan_jobs SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE node = 'node-1'")
+                .await;
+            world.until("SELECT to_jsonb(count(*) = 1) FROM scan_jobs WHERE node = 'node-1' AND status = 'succeeded'").await;
+            world.edit_fleet(|fleet| fleet.nodes.get_mut("node-2").unwrap().uid = "another machine".to_owned());
+            world.told("the end of the first run", |status| status["lastRun"]["result"] == "Partial").await;
+            both(world, Hold);
+            world.edit(json!({"trigger": "late"})).await;
+            world.until("SELECT to_jsonb(count(*) = 2) FROM scan_runs").await;
+            world.until(BOTH_RUN).await;
+            world
+                .execute("UPDATE scan_runs SET deadline = clock_timestamp() - interval '31 seconds' WHERE completed_at IS NULL")
+                .await;
+            world.told("the end of the late run", |status| {
+                status["lastRun"]["result"] == "Failed" && status["activeRun"].is_null()
+            })
+            .await;
+        }
+        .boxed_local()
+    },
+};
+
+/// Deleted while its nodes are measured.
+pub(crate) const DELETED: Story = Story {
+    scan: || (json!({}), Value::Null),
+    sweeps: true,
+    script: |world| {
+        async {
+            both(world, Hold);
+            world.until(BOTH_RUN).await;
+            world.delete().await;
+            world.until("SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE result = 'Cancelled'").await;
+            world.until("SELECT to_jsonb(count(*) = 0) FROM scan_jobs WHERE status <> 'cancelled'").await;
+        }
+        .boxed_local()
+    },
+};
+
+pub(crate) fn both(world: &World, conduct: crate::agents::Conduct) {
+    for node in ["node-1", "node-2"] {
+        world.agents.conduct(node, conduct);
+    }
+}
+
+/// A daily scan that is followed since two hours and was due a minute ago.
+fn due_a_minute_ago() -> (Value, Value) {
+    let now = Timestamp::now();
+    let due = now - Span::new().minutes(1);
+    let schedule = due.strftime("%-M %-H * * *").to_string();
+    let since = (now - Span::new().hours(2)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let spec =
+        json!({"schedule": schedule, "concurrencyPolicy": "Replace", "startingDeadlineSeconds": 3600, "trigger": null});
+    (spec, json!({"observedGeneration": 1, "schedule": {"expression": schedule, "since": since}}))
+}
