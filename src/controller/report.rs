@@ -37,16 +37,16 @@ pub struct Notice {
 /// Writes Events, and remembers how often each object failed in a row.
 pub struct Reporter {
     client: Client,
-    reporter: KubeReporter,
+    name: KubeReporter,
     failures: Mutex<HashMap<String, u32>>,
 }
 
 impl Reporter {
     /// Events are reported in the name of this pod.
     pub fn new(client: Client, pod_name: &str) -> Self {
-        let reporter =
+        let name =
             KubeReporter { controller: "volumeviz.io/controller".to_owned(), instance: Some(pod_name.to_owned()) };
-        Self { client, reporter, failures: Mutex::default() }
+        Self { client, name, failures: Mutex::default() }
     }
 
     /// Writes an Event. One that cannot be written is logged: what it tells is in the status as well.
@@ -61,7 +61,7 @@ impl Reporter {
             secondary: None,
         };
         // A recorder that remembers takes a later run's event for the earlier one's, and repeats what that said.
-        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        let recorder = Recorder::new(self.client.clone(), self.name.clone());
         match tokio::time::timeout(EVENT_TIMEOUT, recorder.publish(&event, object)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(event.reason = reason, "unable to write an event: {error}"),
