@@ -176,7 +176,7 @@ prop_compose! {
     ) -> ActiveRun {
         let named = |(number, wild): (u8, OpenJob)| OpenJob { id: i64::from(number), ticket: job(number).ticket, node: job(number).node, ..wild };
         let standings = (1..=5).map(|number| (job(number).ticket, standings[usize::from(number)].clone())).collect();
-        let mut active = ActiveRun { overdue, standings, free_slots, ..active(jobs.into_iter().map(named).collect()) };
+        let mut active = ActiveRun { overdue, free_slots, standings, ..active(jobs.into_iter().map(named).collect()) };
         (active.run.id, active.run.nodes.total) = (id, total);
         at_most(&mut active, limit);
         active
