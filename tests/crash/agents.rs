@@ -52,7 +52,7 @@ struct Agent {
 /// The agents of a life, all on one port.
 pub(crate) struct Agents {
     pub port: u16,
-    agents: Vec<Arc<Agent>>,
+    each: Vec<Arc<Agent>>,
     serving: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -74,11 +74,11 @@ impl Agents {
             let router = Router::new().route(PATH, post(offered)).with_state(Arc::clone(agent));
             tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
         });
-        Self { port, serving: serving.collect(), agents }
+        Self { port, serving: serving.collect(), each: agents }
     }
 
     pub(crate) fn conduct(&self, node: &str, conduct: Conduct) {
-        let agent = self.agents.iter().find(|agent| agent.node == node).unwrap();
+        let agent = self.each.iter().find(|agent| agent.node == node).unwrap();
         *agent.conduct.lock().unwrap() = conduct;
     }
 
@@ -89,7 +89,7 @@ impl Agents {
             let node = Node { uid: format!("{}-uid", agent.node), labels: BTreeMap::new(), agent: Some(pod) };
             (agent.node.clone(), node)
         };
-        self.agents.iter().enumerate().map(node).collect()
+        self.each.iter().enumerate().map(node).collect()
     }
 }
 

@@ -84,9 +84,13 @@ impl Session {
                 }
                 b'E' => {
                     let sql = self.portals.get(&text()).cloned().unwrap_or_default();
-                    effect = effect.or(self.executes(&sql));
+                    let found = self.executes(&sql);
+                    effect = effect.or(found);
                 }
-                b'Q' => effect = effect.or(self.executes(&text())),
+                b'Q' => {
+                    let found = self.executes(&text());
+                    effect = effect.or(found);
+                }
                 _ => {}
             }
             batch.extend(&message);

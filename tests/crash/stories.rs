@@ -66,7 +66,7 @@ pub(crate) const TROUBLED: Story = Story {
                 .execute("UPDATE scan_jobs SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE node = 'node-1'")
                 .await;
             world.until("SELECT to_jsonb(count(*) = 1) FROM scan_jobs WHERE node = 'node-1' AND status = 'succeeded'").await;
-            world.edit_fleet(|fleet| fleet.nodes.get_mut("node-2").unwrap().uid = "another machine".to_owned());
+            world.edit_fleet(|fleet| "another machine".clone_into(&mut fleet.nodes.get_mut("node-2").unwrap().uid));
             world.told("the end of the first run", |status| status["lastRun"]["result"] == "Partial").await;
             both(world, Hold);
             world.edit(json!({"trigger": "late"})).await;

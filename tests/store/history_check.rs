@@ -344,8 +344,9 @@ async fn rows(database: &Database, record: &Recorder) -> Rows {
     let runs: Vec<(i64, bool)> =
         sqlx::query_as("SELECT id, completed_at IS NOT NULL FROM scan_runs").fetch_all(&mut *conn).await.unwrap();
     let acknowledged = record.run_ends.lock().unwrap().clone();
+    let jobs = record.jobs.lock().unwrap().clone();
     Rows {
-        jobs: record.jobs.lock().unwrap().clone(),
+        jobs,
         ended: ended.into_iter().map(|(id, run, node, state)| (id, (run, node, state))).collect(),
         results: sqlx::query_as(results).fetch_all(&mut *conn).await.unwrap(),
         missing: sqlx::query_scalar(missing).fetch_one(&mut *conn).await.unwrap(),
