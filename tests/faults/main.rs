@@ -11,10 +11,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod fault;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod slow;
 
+use fault::*;
 use kit::*;
 use serde_json::{Value, json};
 
@@ -90,12 +92,6 @@ fn measured() -> String {
         JOIN scan_jobs j ON j.id = r.scan_job_id WHERE run_id = (SELECT max(id) FROM scan_runs) AND v.name = 'a-small'")
 }
 
-fn leader_node() -> String {
-    let holder = kubectl("get lease -n volumeviz volumeviz-controller -o jsonpath={.spec.holderIdentity}");
-    let pod = holder.split('_').next().unwrap().to_owned();
-    kubectl(&format!("get pod -n volumeviz {pod} -o jsonpath={{.spec.nodeName}}"))
-}
-
 #[test]
 fn agent_killed_in_the_middle() {
     let (scan, _volumes) = mid_scan("agent-killed", &json!({}));
@@ -144,8 +140,9 @@ fn scan_deleted_in_the_middle() {
 #[test]
 fn leading_controller_killed_in_the_middle() {
     let (scan, _volumes) = mid_scan("leader-killed", &json!({}));
-    let node = leader_node();
-    let controller = pid(&node, "^/volumeviz controller");
+    let pod = leader();
+    let node = node_of(&pod);
+    let controller = controller_pid(&node, &pod);
     let holder = || kubectl("get lease -n volumeviz volumeviz-controller -o jsonpath={.spec.holderIdentity}");
     let before = holder();
     in_node(&node, &format!("kill -9 {controller}"));

@@ -1,0 +1,68 @@
+//! The leading controller stands still, or cannot reach the API server.
+
+use std::time::Instant;
+
+use super::super::*;
+
+fn runs_of(scan: &str) -> String {
+    sql(&format!("SELECT count(*) FROM scan_runs WHERE scan_name = '{scan}'"))
+}
+
+/// Waits until another pod than `before` leads.
+fn another_leads(before: &str) {
+    wait(40, "another pod to lead", || (leader() != before).then_some(()));
+}
+
+fn container_restarts(pod: &str) -> String {
+    kubectl(&format!(
+        "get pod -n volumeviz {pod} -o jsonpath={{.status.containerStatuses[?(@.name==\"controller\")].restartCount}}"
+    ))
+}
+
+/// Waits until the process that led is gone, for the reason that it lost its lease.
+fn exits(pod: &str, restarts_before: &str) {
+    wait(40, "the old leader to exit", || (container_restarts(pod) != restarts_before).then_some(()));
+    let log = kubectl(&format!("logs -n volumeviz {pod} -c controller --previous --tail=5"));
+    assert!(log.contains("lost leadership"), "{log}");
+}
+
+#[test]
+fn leader_paused_past_its_lease() {
+    let (scan, _volumes) = mid_scan("leader-paused", &json!({}));
+    let (pod, since) = (leader(), Instant::now());
+    let node = node_of(&pod);
+    let restarts = container_restarts(&pod);
+    let paused = pause(&node, &controller_pid(&node, &pod));
+    let asked =
+        Scan::new("asked-meanwhile", &json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "node-3"}}}));
+    another_leads(&pod);
+    took("another leads", since);
+    paused.now();
+    exits(&pod, &restarts);
+    asked.complete(60);
+    ends_well(&scan, 150, "1");
+    assert_eq!((runs_of("leader-paused"), runs_of("asked-meanwhile")), ("1".to_owned(), "1".to_owned()));
+}
+
+#[test]
+fn leader_cut_off_from_the_api_server() {
+    let (scan, _volumes) = mid_scan("leader-cut-off", &json!({}));
+    let (pod, since) = (leader(), Instant::now());
+    let node = node_of(&pod);
+    let restarts = container_restarts(&pod);
+    let old = controller_pid(&node, &pod);
+    let address = kubectl(&format!("get pod -n volumeviz {pod} -o jsonpath={{.status.podIP}}"));
+    let rule = format!("-s {address} -p tcp --dport 6443");
+    let cut = drop_packets(&node, &[&rule]);
+    wait(15, "the old leader to exit", || (controller_pid(&node, &pod) != old).then_some(()));
+    took("the leader's exit", since);
+    assert_eq!(leader(), pod, "it is gone before another may lead");
+    another_leads(&pod);
+    took("another leads", since);
+    let dropped = in_node(&node, "iptables -nvxL FORWARD | grep -m1 'dpt:6443' | awk '{print $1}'");
+    assert_ne!(dropped, "0", "the rule dropped packets");
+    cut.now();
+    exits(&pod, &restarts);
+    ends_well(&scan, 150, "1");
+    assert_eq!(runs_of("leader-cut-off"), "1");
+}
