@@ -41,3 +41,21 @@ fn secret_rotated_under_load() {
     kubectl("rollout status -n volumeviz daemonset/volumeviz-agent --timeout=120s");
     scan.until(60, "DatabaseReady", ("True", "Connected"));
 }
+
+#[test]
+fn a_wrong_password_is_told_and_mended() {
+    let scan = Scan::new("wrong-password", &json!({}));
+    scan.complete(60);
+    let secret = "-n volumeviz secret volumeviz-database-controller";
+    let right = kubectl(&format!("get {secret} -o jsonpath={{.data.password}}"));
+    let set = |password: &str| {
+        let patch = format!("{{\"data\":{{\"password\":\"{password}\"}}}}");
+        run("kubectl", &["patch", "-n", "volumeviz", "secret", "volumeviz-database-controller", "-p", &patch]);
+        kubectl("rollout restart -n volumeviz deployment/volumeviz-controller");
+        kubectl("rollout status -n volumeviz deployment/volumeviz-controller --timeout=120s");
+    };
+    set("d3Jvbmc=");
+    scan.until(30, "DatabaseReady", ("False", "AuthFailed"));
+    set(&right);
+    scan.until(30, "DatabaseReady", ("True", "Connected"));
+}
