@@ -91,23 +91,22 @@ fn node_deleted() {
     stays(15, "nothing is written under the old ticket", || sql(rows));
 }
 
-/// The kubelet registers its node when it starts, and only then.
+/// Gives node-2 back when the value is dropped. A kubelet that finds no Node when it starts is not Ready for minutes, so it finds a new one.
 fn node_2_comes_back() -> Undo {
     Undo::new(|| {
         drop(try_cluster(&["kill", "node-2"]));
+        drop(apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2", "labels":
+            {"kubernetes.io/hostname": "node-2", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}}})));
         drop(try_cluster(&["start", "node-2"]));
+        let ready = ["wait", "node/node-2", "--for=condition=Ready", "--timeout=2s"];
         for _ in 0..60 {
-            if try_run("kubectl", &["wait", "node/node-2", "--for=condition=Ready", "--timeout=2s"]).is_ok()
-                && try_in_node("node-2", "docker version").is_ok()
-            {
+            if try_run("kubectl", &ready).is_ok() && try_in_node("node-2", "docker version").is_ok() {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_secs(1));
         }
-        drop(try_run(
-            "kubectl",
-            &["rollout", "status", "-n", "volumeviz", "daemonset/volumeviz-agent", "--timeout=60s"],
-        ));
+        let rollout = ["rollout", "status", "-n", "volumeviz", "daemonset/volumeviz-agent", "--timeout=60s"];
+        drop(try_run("kubectl", &rollout));
     })
 }
 
