@@ -63,8 +63,10 @@ pub fn pause(node: &str, pid: &str) -> Undo {
 
 /// Drops packets that a rule of the node's FORWARD chain matches, until the value is dropped.
 pub fn drop_packets(node: &str, rules: &[&str]) -> Undo {
-    let each =
-        |verb: &str| rules.iter().map(|rule| format!("iptables {verb} FORWARD {rule} -j DROP\n")).collect::<String>();
+    let each = |verb: &str| {
+        let lines: Vec<String> = rules.iter().map(|rule| format!("iptables {verb} FORWARD {rule} -j DROP")).collect();
+        lines.join("; ")
+    };
     in_node(node, &each("-I"));
     Undo::in_node(node, &each("-D"))
 }

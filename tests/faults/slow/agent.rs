@@ -13,11 +13,11 @@ fn without_liveness_probe() -> Undo {
         try_run("kubectl", &["patch", "-n", "volumeviz", DAEMONSET, "--type=json", "-p", patch])
             .and_then(|_| try_run("kubectl", &["rollout", "status", "-n", "volumeviz", DAEMONSET, "--timeout=120s"]))
     };
-    let path = "/spec/template/spec/containers/0/livenessProbe";
+    let field = "/spec/template/spec/containers/0/livenessProbe";
     let probe =
         get(&format!("-n volumeviz {DAEMONSET}"))["spec"]["template"]["spec"]["containers"][0]["livenessProbe"].clone();
-    patch(&json!([{"op": "remove", "path": path}]).to_string()).unwrap();
-    Undo::new(move || drop(patch(&json!([{"op": "add", "path": path, "value": probe}]).to_string())))
+    patch(&json!([{"op": "remove", "path": field}]).to_string()).unwrap();
+    Undo::new(move || drop(patch(&json!([{"op": "add", "path": field, "value": probe}]).to_string())))
 }
 
 /// The node's job was given a new ticket meanwhile: what the old process still knows is worth nothing.

@@ -4,8 +4,14 @@ use std::time::Instant;
 
 use super::super::*;
 
-fn runs_of(scan: &str) -> String {
-    sql(&format!("SELECT count(*) FROM scan_runs WHERE scan_name = '{scan}'"))
+fn runs_of(scan: &Scan) -> String {
+    let uid = scan.read()["metadata"]["uid"].as_str().unwrap().to_owned();
+    sql(&format!("SELECT count(*) FROM scan_runs WHERE scan_uid = '{uid}'"))
+}
+
+/// The most attempts that a node of the last run had.
+fn attempts_of(status: &Value) -> String {
+    sql(&format!("SELECT max(attempt) FROM scan_jobs WHERE run_id = {}", status["lastRun"]["id"]))
 }
 
 /// Waits until another pod than `before` leads.
@@ -33,15 +39,15 @@ fn leader_paused_past_its_lease() {
     let node = node_of(&pod);
     let restarts = container_restarts(&pod);
     let paused = pause(&node, &controller_pid(&node, &pod));
-    let asked =
-        Scan::new("asked-meanwhile", &json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "node-3"}}}));
+    let asked = Scan::new("asked-meanwhile", &json!({"measurement": {"mode": "Inventory"}}));
     another_leads(&pod);
     took("another leads", since);
     paused.now();
     exits(&pod, &restarts);
-    asked.complete(60);
-    ends_well(&scan, 150, "1");
-    assert_eq!((runs_of("leader-paused"), runs_of("asked-meanwhile")), ("1".to_owned(), "1".to_owned()));
+    let status = scan.complete(150);
+    assert_eq!((&status["lastRun"]["result"], attempts_of(&status).as_str()), (&json!("Succeeded"), "1"), "{status}");
+    ends_well(&asked, 60, "1");
+    assert_eq!((runs_of(&scan), runs_of(&asked)), ("1".to_owned(), "1".to_owned()));
 }
 
 #[test]
@@ -64,5 +70,5 @@ fn leader_cut_off_from_the_api_server() {
     cut.now();
     exits(&pod, &restarts);
     ends_well(&scan, 150, "1");
-    assert_eq!(runs_of("leader-cut-off"), "1");
+    assert_eq!(runs_of(&scan), "1");
 }

@@ -10,8 +10,12 @@ fn twenty_scans_and_twenty_schedules_at_rest() {
     let scans: Vec<Scan> = (0..SCANS).map(|n| Scan::new(&format!("rest-{n}"), &json!({}))).collect();
     let schedules: Vec<Scan> =
         (0..SCANS).map(|n| Scan::new(&format!("idle-{n}"), &json!({"schedule": "0 0 1 1 *"}))).collect();
-    scans.iter().for_each(|scan| _ = scan.complete(180));
-    schedules.iter().for_each(|scan| _ = scan.until(60, "Ready", ("True", "WaitingForSchedule")));
+    for scan in &scans {
+        scan.complete(180);
+    }
+    for scan in &schedules {
+        scan.until(60, "Ready", ("True", "WaitingForSchedule"));
+    }
     let seen = wait(20, "the last writes", || Some(writes()).filter(|writes| !writes.is_empty()));
     assert!(seen.iter().any(|write| write.contains("volumescans/rest-0/status")), "the count sees status writes");
     stays(10, "settling", || ());
