@@ -37,6 +37,7 @@ impl Drop for Volumes {
 /// A scan that is measuring the big volume on node-2; small ones before it are final already.
 fn mid_scan(name: &str, spec: &Value) -> (Scan, Volumes) {
     slow_down_agents();
+    all_is_well();
     make_volumes();
     let volumes = Volumes;
     let scan = Scan::new(name, spec);
@@ -70,6 +71,13 @@ fn slow_down_agents() {
         let all_at_once = "agent.maxUnavailable=100%";
         let limit = format!("agent.resources.limits.cpu={SLOW},{all_at_once}");
         install(&["--set", &limit, "--wait", "--timeout", "3m"]).unwrap();
+    }
+}
+
+/// What an earlier fault took down is back: a container that failed twice waits before it is started again.
+fn all_is_well() {
+    for workload in ["deployment/volumeviz-controller", "daemonset/volumeviz-agent", "statefulset/volumeviz-database"] {
+        kubectl(&format!("rollout status -n volumeviz {workload} --timeout=180s"));
     }
 }
 

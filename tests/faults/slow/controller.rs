@@ -19,17 +19,18 @@ fn another_leads(before: &str) {
     wait(40, "another pod to lead", || (leader() != before).then_some(()));
 }
 
-fn container_restarts(pod: &str) -> String {
-    kubectl(&format!(
-        "get pod -n volumeviz {pod} -o jsonpath={{.status.containerStatuses[?(@.name==\"controller\")].restartCount}}"
-    ))
-}
-
-/// Waits until the process that led is gone, for the reason that it lost its lease.
-fn exits(pod: &str, restarts_before: &str) {
-    wait(40, "the old leader to exit", || (container_restarts(pod) != restarts_before).then_some(()));
-    let log = kubectl(&format!("logs -n volumeviz {pod} -c controller --previous --tail=5"));
-    assert!(log.contains("lost leadership"), "{log}");
+/// Waits until the process that led is gone, and has said that it lost its lease. Its container may have to wait before it starts anew.
+fn exits(node: &str, pod: &str, old: &str) {
+    wait(15, "the old leader to exit", || (controller_pid(node, pod) != old).then_some(()));
+    wait(15, "the old leader to say why", || {
+        let log = |which: &str| {
+            try_run("kubectl", &["logs", "-n", "volumeviz", pod, "-c", "controller", "--since=60s", which])
+        };
+        ["--previous", "--previous=false"]
+            .into_iter()
+            .any(|which| log(which).is_ok_and(|log| log.contains("lost leadership")))
+            .then_some(())
+    });
 }
 
 #[test]
@@ -37,13 +38,13 @@ fn leader_paused_past_its_lease() {
     let (scan, _volumes) = mid_scan("leader-paused", &json!({}));
     let (pod, since) = (leader(), Instant::now());
     let node = node_of(&pod);
-    let restarts = container_restarts(&pod);
-    let paused = pause(&node, &controller_pid(&node, &pod));
+    let old = controller_pid(&node, &pod);
+    let paused = pause(&node, &old);
     let asked = Scan::new("asked-meanwhile", &json!({"measurement": {"mode": "Inventory"}}));
     another_leads(&pod);
     took("another leads", since);
     paused.now();
-    exits(&pod, &restarts);
+    exits(&node, &pod, &old);
     let status = scan.complete(150);
     assert_eq!((&status["lastRun"]["result"], attempts_of(&status).as_str()), (&json!("Succeeded"), "1"), "{status}");
     ends_well(&asked, 60, "1");
@@ -55,12 +56,11 @@ fn leader_cut_off_from_the_api_server() {
     let (scan, _volumes) = mid_scan("leader-cut-off", &json!({}));
     let (pod, since) = (leader(), Instant::now());
     let node = node_of(&pod);
-    let restarts = container_restarts(&pod);
     let old = controller_pid(&node, &pod);
     let address = kubectl(&format!("get pod -n volumeviz {pod} -o jsonpath={{.status.podIP}}"));
     let rule = format!("-s {address} -p tcp --dport 6443");
     let cut = drop_packets(&node, &[&rule]);
-    wait(15, "the old leader to exit", || (controller_pid(&node, &pod) != old).then_some(()));
+    exits(&node, &pod, &old);
     took("the leader's exit", since);
     assert_eq!(leader(), pod, "it is gone before another may lead");
     another_leads(&pod);
@@ -68,7 +68,6 @@ fn leader_cut_off_from_the_api_server() {
     let dropped = in_node(&node, "iptables -nvxL FORWARD | grep -m1 'dpt:6443' | awk '{print $1}'");
     assert_ne!(dropped, "0", "the rule dropped packets");
     cut.now();
-    exits(&pod, &restarts);
     ends_well(&scan, 150, "1");
     assert_eq!(runs_of(&scan), "1");
 }
