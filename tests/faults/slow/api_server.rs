@@ -1,5 +1,6 @@
 //! An API server that restarts, throttles, fails, forgets its history, or serves a second writer.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
@@ -26,20 +27,50 @@ fn api_server_restarted_in_the_middle() {
     took("end of the run after the API server's return", since);
 }
 
-/// Priority and Fairness gives the controller no seat at all: every request is answered 429, its lease's renewal as well.
+/// A priority level with one seat, and somebody who sits on it: every other request is answered 429, a lease's renewal as well.
+fn throttle() -> Undo {
+    let listener = TcpListener::bind("10.90.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let subjects = json!([
+        {"kind": "ServiceAccount", "serviceAccount": {"name": "volumeviz-controller", "namespace": "volumeviz"}},
+        {"kind": "User", "user": {"name": "fault"}}]);
+    for manifest in [
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "fault"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "fault"}]}),
+        // It accepts and never answers, so a request that waits for it lasts for 30 s.
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "fault"},
+            "webhooks": [{"name": "fault.volumeviz.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+                "timeoutSeconds": 30, "clientConfig": {"url": url},
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
+                "rules": [{"apiGroups": [""], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["configmaps"]}]}]}),
+        json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": {"name": "fault"},
+            "spec": {"type": "Limited", "limited":
+                {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}}}),
+        json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "fault"}, "spec": {
+            "matchingPrecedence": 2, "priorityLevelConfiguration": {"name": "fault"}, "rules": [{"subjects": subjects,
+                "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": true}]}]}}),
+    ] {
+        apply(&manifest).unwrap();
+    }
+    std::thread::spawn(move || {
+        let held: Vec<_> = listener.incoming().collect();
+        drop(held);
+    });
+    std::thread::spawn(|| {
+        for _ in 0..2 {
+            drop(try_run("kubectl", &["create", "configmap", "fault", "-n", "default", "--as=fault"]));
+        }
+    });
+    Undo::kubectl(
+        "delete flowschema,prioritylevelconfiguration,validatingwebhookconfiguration,clusterrolebinding fault",
+    )
+}
+
 #[test]
 fn api_server_throttles_everything() {
     let (scan, _volumes) = mid_scan("api-throttles", &json!({}));
-    let level = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
-        "metadata": {"name": "fault"}, "spec": {"type": "Limited", "limited":
-            {"nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}}});
-    let schema = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "fault"}, "spec": {
-        "matchingPrecedence": 2, "priorityLevelConfiguration": {"name": "fault"}, "rules": [{
-            "subjects": [{"kind": "ServiceAccount", "serviceAccount": {"name": "volumeviz-controller", "namespace": "volumeviz"}}],
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": true}]}]}});
-    apply(&level).unwrap();
-    apply(&schema).unwrap();
-    let undo = Undo::kubectl("delete flowschema,prioritylevelconfiguration fault");
+    let undo = throttle();
     let rejected = || {
         let metrics = kubectl("get --raw /metrics");
         let of_fault = metrics.lines().filter(|line| {
