@@ -136,12 +136,18 @@ fn agent_told_to_stop_in_the_middle() {
 #[test]
 fn scan_deleted_in_the_middle() {
     let (scan, _volumes) = mid_scan("scan-deleted", &json!({}));
+    let agent = pod("agent", "node-2");
+    let stopped = || metric(&agent, 8081, "volumeviz_agent_fenced_total");
+    let (before, since) = (stopped(), std::time::Instant::now());
     kubectl("delete volumescan scan-deleted --timeout=10s");
     wait(20, "the run to be cancelled", || {
         let state = "SELECT result, (SELECT string_agg(DISTINCT status, ' ') FROM scan_jobs WHERE run_id = scan_runs.id AND node = 'node-2')
             FROM scan_runs ORDER BY id DESC LIMIT 1";
         (sql(state) == "Cancelled|cancelled").then_some(())
     });
+    // The sweep's 5 s and a heartbeat's 10 s, and this test's own steps.
+    wait(17_u64.saturating_sub(since.elapsed().as_secs()), "the agent to stop", || (stopped() > before).then_some(()));
+    took("the agent's stop", since);
     drop(scan);
     let next = Scan::new(
         "after-deleted",
