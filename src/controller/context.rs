@@ -97,9 +97,10 @@ impl Context {
         self.fleet.borrow().clone().unwrap_or_default()
     }
 
-    /// Whether the status of the object with this uid was written less than `period` ago.
-    pub fn written_within(&self, uid: &str, period: Duration) -> bool {
-        self.written().get(uid).is_some_and(|written| written.at.elapsed() < period)
+    /// How long until the status of the object with this uid was written `period` ago; `None` when that is over.
+    pub fn until_written(&self, uid: &str, period: Duration) -> Option<Duration> {
+        let elapsed = self.written().get(uid)?.at.elapsed();
+        period.checked_sub(elapsed).filter(|left| !left.is_zero())
     }
 
     /// Remembers the status written for the object with this uid, and the object's version that came of it.

@@ -182,10 +182,11 @@ async fn lead(
         let ended = reconcile_scans(Arc::clone(&context), stop.clone()).await;
         passes_over.cancel();
         // An end that nobody asked for must not look like an orderly one.
-        if stop.is_cancelled() { ended } else { Err(Error::ReconcilerEnded) }
+        Ok(if stop.is_cancelled() { ended } else { Err(Error::ReconcilerEnded) })
     };
     tokio::select! {
-        (reconciled, kept) = async { tokio::join!(reconciling, elector.keep(&passes_over)) } => reconciled.and_then(|()| kept.map_err(Error::from)),
+        // A lost lease ends it at once, whatever pass is under way: another process may lead by now.
+        led = async { tokio::try_join!(reconciling, elector.keep(&passes_over)) } => led.map_err(Error::from).and_then(|(ended, ())| ended),
         never = sweep::run(Arc::clone(&context)) => match never {},
     }
 }

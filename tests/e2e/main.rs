@@ -197,19 +197,6 @@ fn helm_waits_for_a_scan() {
     assert_eq!(condition(&status, "Complete").0, "True");
 }
 
-/// Writes of the API server's audit log in the name of this installation, Lease renewals apart.
-fn writes() -> Vec<String> {
-    let log = fs::read_to_string(format!("{}/audit.log", std::env::var("CLUSTER_DIR").unwrap())).unwrap();
-    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    entries
-        .filter(|entry| entry["stage"] == "ResponseComplete" && entry["objectRef"]["resource"] != "leases")
-        .filter(|entry| {
-            entry["user"]["username"].as_str().is_some_and(|user| user.starts_with("system:serviceaccount:volumeviz:"))
-        })
-        .map(|entry| format!("{} {}", entry["verb"], entry["requestURI"]))
-        .collect()
-}
-
 #[test]
 fn at_rest_nothing_is_written_but_leases() {
     let scan = Scan::new("at-rest", &json!({}));

@@ -50,6 +50,10 @@ pub fn cluster(arguments: &[&str]) -> String {
     run(CLUSTER, arguments)
 }
 
+pub fn try_cluster(arguments: &[&str]) -> Result<String, String> {
+    try_run(CLUSTER, arguments)
+}
+
 pub fn try_in_node(node: &str, script: &str) -> Result<String, String> {
     try_run(CLUSTER, &["exec", node, "sh", "-euc", script])
 }
@@ -146,23 +150,12 @@ pub fn stays<T: PartialEq + Debug>(seconds: u64, what: &str, probe: impl Fn() ->
 
 /// One value from the bundled database, as its superuser.
 pub fn sql(query: &str) -> String {
-    run(
-        "kubectl",
-        &[
-            "exec",
-            "-n",
-            "volumeviz",
-            "volumeviz-database-0",
-            "--",
-            "psql",
-            "-U",
-            "postgres",
-            "-d",
-            "volumeviz",
-            "-Atqc",
-            query,
-        ],
-    )
+    try_sql(query).unwrap_or_else(|error| panic!("{query}: {error}"))
+}
+
+pub fn try_sql(query: &str) -> Result<String, String> {
+    let psql = ["--", "psql", "-U", "postgres", "-d", "volumeviz", "-Atqc", query];
+    try_run("kubectl", &[["exec", "-n", "volumeviz", "volumeviz-database-0"].as_slice(), &psql].concat())
 }
 
 /// The name of the pod of a component on a node.
@@ -202,4 +195,17 @@ pub fn scale(workload: &str, replicas: u32) {
     } else {
         kubectl(&format!("rollout status -n volumeviz {workload} --timeout=120s"));
     }
+}
+
+/// Writes of the API server's audit log in the name of this installation, Lease renewals apart.
+pub fn writes() -> Vec<String> {
+    let log = std::fs::read_to_string(format!("{}/audit.log", std::env::var("CLUSTER_DIR").unwrap())).unwrap();
+    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    entries
+        .filter(|entry| entry["stage"] == "ResponseComplete" && entry["objectRef"]["resource"] != "leases")
+        .filter(|entry| {
+            entry["user"]["username"].as_str().is_some_and(|user| user.starts_with("system:serviceaccount:volumeviz:"))
+        })
+        .map(|entry| format!("{} {}", entry["verb"], entry["requestURI"]))
+        .collect()
 }

@@ -14,6 +14,7 @@ mod alerts;
 mod alone;
 mod audit;
 mod backup;
+mod clock;
 mod command_line;
 mod concurrency;
 mod connection;

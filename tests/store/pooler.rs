@@ -20,13 +20,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Bouncer {
     process: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Drop for Bouncer {
     fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.kill();
     }
 }
 
@@ -52,20 +51,13 @@ impl Bouncer {
         for file in [folder.path().to_owned(), folder.path().join("users"), folder.path().join("pgbouncer.ini")] {
             fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        // It refuses to run as root.
-        let process = Command::new("setpriv")
-            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "pgbouncer", "--quiet"])
-            .arg(folder.path().join("pgbouncer.ini"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("pgbouncer is installed by `make setup`");
-        let until = Instant::now() + DEADLINE;
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < until, "pgbouncer does not listen");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Self { process, port, _folder: folder }
+        let process = start(&folder, port).await;
+        Self { process, port, folder }
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     fn store(&self, database: &Database, login: &str, role: Role, pooler: &str) -> Store {
@@ -73,6 +65,23 @@ impl Bouncer {
         args.port = self.port;
         Store::connect_lazy(&args, role).unwrap()
     }
+}
+
+async fn start(folder: &TempDir, port: u16) -> Child {
+    // It refuses to run as root.
+    let process = Command::new("setpriv")
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "pgbouncer", "--quiet"])
+        .arg(folder.path().join("pgbouncer.ini"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pgbouncer is installed by `make setup`");
+    let until = Instant::now() + DEADLINE;
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < until, "pgbouncer does not listen");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    process
 }
 
 /// Operations of several connections at once, again and again, so that they meet on the server's.
@@ -146,6 +155,31 @@ async fn a_failed_operation_leaves_nothing_on_the_servers_connection() {
         async || store.run("plan", DEADLINE, async |conn| store::runs::plan(conn, &planned).await).await.unwrap();
     assert!(plan().await.inserted);
     assert!(!plan().await.inserted, "a transaction within a transaction is a savepoint");
+}
+
+/// Killed while eight operations are in it, twice as often as the pool has connections: not one of them is lost to it.
+#[tokio::test]
+async fn a_restarted_bouncer_costs_no_connection_of_the_pool() {
+    let database = Database::new().await;
+    let mut bouncer = Bouncer::before(&database).await;
+    let store = bouncer.store(&database, database::CONTROLLER, Role::Controller, "transaction");
+    for _ in 0..16 {
+        let sleeping = join_all((0..8).map(|_| {
+            store.run("sleep", DEADLINE, async |conn| {
+                sqlx::query("SELECT pg_sleep(0.3)").execute(conn).await.map(|_| ())
+            })
+        }));
+        let killed = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            bouncer.kill();
+        };
+        let (slept, ()) = tokio::join!(sleeping, killed);
+        for failed in slept {
+            assert_eq!(failed.unwrap_err().reason(), "Unreachable");
+        }
+        bouncer.process = start(&bouncer.folder, bouncer.port).await;
+    }
+    crowd(&store).await.unwrap();
 }
 
 #[tokio::test]

@@ -78,6 +78,17 @@ fn a_broken_arrow_would_be_seen() {
     }
 }
 
+/// Agents tell ages and the database's clock decides, so a node whose clock is off changes nothing.
+#[test]
+fn agents_and_the_store_read_no_wall_clock() {
+    for file in ["src/agent", "src/store"].into_iter().flat_map(sources) {
+        let text = fs::read_to_string(&file).unwrap();
+        for clock in ["SystemTime", "Utc::now", "Local::now", "Timestamp::now"] {
+            assert!(!text.contains(clock), "{} reads {clock}", file.display());
+        }
+    }
+}
+
 #[test]
 fn files_fit_in_a_head() {
     let long: Vec<_> = sources("src")

@@ -124,9 +124,10 @@ pub(super) fn is_mount_root(entry: &Statx) -> bool {
         && entry.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
 }
 
+/// Asks no server of a network or FUSE file system, which may never answer: what the kernel knows does for both values.
 pub(super) fn identity(path: &Path) -> Result<Identity, Errno> {
-    let found =
-        statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::INO | StatxFlags::BTIME)?;
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = statx(CWD, path, flags, StatxFlags::INO | StatxFlags::BTIME)?;
     let born = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME).then_some(found.stx_btime);
     let birth_time_ns =
         born.and_then(|time| time.tv_sec.checked_mul(1_000_000_000)?.checked_add(i64::from(time.tv_nsec)));

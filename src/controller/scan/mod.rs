@@ -99,9 +99,10 @@ pub async fn reconcile(scan: Arc<VolumeScan>, context: Arc<Context>) -> Result<A
         // A database that answers and refuses a write: the status says so, for all that the probe found.
         Err(error) => observed.refused_by(error.of_database()),
     }
-    publish::publish(&context, &scan, &observed, invalid.as_ref()).await?;
+    let held_back = publish::publish(&context, &scan, &observed, invalid.as_ref()).await?;
     applied?;
-    Ok(Action::requeue(next_pass(&scan, &observed)))
+    let next = next_pass(&scan, &observed);
+    Ok(Action::requeue(held_back.map_or(next, |left| next.min(left))))
 }
 
 fn next_pass(scan: &VolumeScan, observed: &Observed) -> Duration {

@@ -20,6 +20,8 @@ use crate::domain::run::RunResult;
 
 /// How often a status is written that differs in progress only.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// How often any status is written: whoever edits the spec all the time does not make us write as often.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
 pub(super) const PATCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The status could not be written.
@@ -41,18 +43,22 @@ pub enum Error {
     },
 }
 
-/// Writes the status when it says something new, then tells what is new.
+/// Writes the status when it says something new, then tells what is new; else returns when what is held back may be written.
 pub async fn publish(
     context: &Context,
     scan: &VolumeScan,
     observed: &Observed,
     invalid: Option<&Invalid>,
-) -> Result<(), Error> {
+) -> Result<Option<Duration>, Error> {
     let next = status::next(scan, observed, invalid);
     let before = scan.status.clone().unwrap_or_default();
     let uid = scan.uid().unwrap_or_default();
-    if next == before || (only_progress(&before, &next) && context.written_within(&uid, PROGRESS_EVERY)) {
-        return Ok(());
+    if next == before {
+        return Ok(None);
+    }
+    let period = if only_progress(&before, &next) { PROGRESS_EVERY } else { WRITE_EVERY };
+    if let Some(left) = context.until_written(&uid, period) {
+        return Ok(Some(left));
     }
     let version = write(context, scan, &next).await?;
     context.wrote(uid, version.as_deref(), next.clone());
@@ -62,7 +68,7 @@ pub async fn publish(
     for notice in notices(scan, &before, &next, observed) {
         context.reporter.tell(&scan.object_ref(&()), notice).await;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Returns the version of the object that came of it.
