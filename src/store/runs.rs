@@ -107,6 +107,18 @@ pub async fn plan(conn: &mut PgConnection, run: &NewRun) -> sqlx::Result<Planned
     Ok(Planned { id, inserted: true })
 }
 
+/// The columns that [`counts`] reads, over rows of `scan_jobs`.
+macro_rules! job_counts {
+    () => {
+        "count(*) AS total,
+             count(*) FILTER (WHERE status = 'pending') AS pending,
+             count(*) FILTER (WHERE status = 'running') AS running,
+             count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
+             count(*) FILTER (WHERE status = 'failed') AS failed,
+             count(*) FILTER (WHERE status IN ('skipped', 'cancelled')) AS skipped"
+    };
+}
+
 /// Selects runs with the counts of their jobs; the clause after it is the caller's.
 macro_rules! select_runs {
     ($clause:literal) => {
@@ -114,12 +126,9 @@ macro_rules! select_runs {
             "SELECT run.id, run.scan_name, run.run_key, run.created_at, run.deadline, run.completed_at, run.result, run.reason, run.work,
                     run.deadline + interval '30 seconds' < clock_timestamp() AS overdue, job.*
              FROM scan_runs AS run CROSS JOIN LATERAL (
-                 SELECT count(*) AS total,
-                     count(*) FILTER (WHERE status = 'pending') AS pending,
-                     count(*) FILTER (WHERE status = 'running') AS running,
-                     count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
-                     count(*) FILTER (WHERE status = 'failed') AS failed,
-                     count(*) FILTER (WHERE status IN ('skipped', 'cancelled')) AS skipped
+                 SELECT ",
+            job_counts!(),
+            "
                  FROM scan_jobs WHERE run_id = run.id
              ) AS job ",
             $clause
@@ -172,19 +181,16 @@ pub async fn history(conn: &mut PgConnection, scan_uid: &str, limit: i64) -> sql
 
 /// How far a run is.
 pub async fn progress(conn: &mut PgConnection, run: i64) -> sqlx::Result<RunProgress> {
-    let row = sqlx::query(
-        "SELECT count(*) AS total,
-             count(*) FILTER (WHERE status = 'pending') AS pending,
-             count(*) FILTER (WHERE status = 'running') AS running,
-             count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
-             count(*) FILTER (WHERE status = 'failed') AS failed,
-             count(*) FILTER (WHERE status IN ('skipped', 'cancelled')) AS skipped,
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        job_counts!(),
+        ",
              count(*) FILTER (WHERE status = 'skipped' AND reason = 'NoDockerEngine') AS without_docker,
              least(coalesce(sum((progress ->> 'volumes_done')::numeric), 0), 9223372036854775807)::bigint AS volumes_done,
              least(coalesce(sum((progress ->> 'entries')::numeric), 0), 9223372036854775807)::bigint AS entries,
              least(coalesce(sum((progress ->> 'bytes')::numeric), 0), 9223372036854775807)::bigint AS bytes
-         FROM scan_jobs WHERE run_id = $1",
-    )
+         FROM scan_jobs WHERE run_id = $1"
+    ))
     .bind(run)
     .fetch_one(conn)
     .await?;
@@ -208,16 +214,13 @@ pub struct Queue {
 
 /// Counts the jobs of all runs under way.
 pub async fn queue(conn: &mut PgConnection) -> sqlx::Result<Queue> {
-    let row = sqlx::query(
-        "SELECT count(*) AS total,
-             count(*) FILTER (WHERE status = 'pending') AS pending,
-             count(*) FILTER (WHERE status = 'running') AS running,
-             count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
-             count(*) FILTER (WHERE status = 'failed') AS failed,
-             count(*) FILTER (WHERE status IN ('skipped', 'cancelled')) AS skipped,
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        job_counts!(),
+        ",
              coalesce(extract(epoch FROM clock_timestamp() - min(not_before) FILTER (WHERE status = 'pending')), 0)::float8 AS oldest
-         FROM scan_jobs WHERE run_id IN (SELECT id FROM scan_runs WHERE completed_at IS NULL)",
-    )
+         FROM scan_jobs WHERE run_id IN (SELECT id FROM scan_runs WHERE completed_at IS NULL)"
+    ))
     .fetch_one(conn)
     .await?;
     Ok(Queue { nodes: counts(&row)?, oldest_pending_seconds: f64::max(row.try_get("oldest")?, 0.0) })
