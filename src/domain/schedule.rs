@@ -84,11 +84,15 @@ impl Schedule {
         while let Some(latest) = self.next_after(from).filter(|next| *next <= until) {
             let count = passed.map_or(0, |passed| passed.count) + 1;
             passed = Some(Passed { latest, count: count.min(MAX_COUNTED) });
-            // No schedule is due more often than each minute, so this leaves as many steps at the most.
-            let skip_to = until - TimeDelta::minutes(MAX_COUNTED);
-            from = if count == MAX_COUNTED { latest.max(skip_to) } else { latest };
+            from = if count == MAX_COUNTED { latest.max(self.shortly_before_last(until)) } else { latest };
         }
         passed
+    }
+
+    /// A day before the last due time up to `until`: far enough for a clock that was set back, and few steps to go on from.
+    fn shortly_before_last(&self, until: DateTime<Utc>) -> DateTime<Utc> {
+        let last = self.cron.find_previous_occurrence(&until.with_timezone(&self.zone), true);
+        last.map_or(until, |last| last.with_timezone(&Utc)) - TimeDelta::days(1)
     }
 }
 
@@ -179,6 +183,9 @@ mod tests {
         assert_eq!(passed("2026-01-01T00:00:00Z", "2026-01-01T00:00:59Z"), None);
         let year = Passed { latest: utc("2027-01-01T00:00:00Z"), count: MAX_COUNTED };
         assert_eq!(passed("2026-01-01T00:00:00Z", "2027-01-01T00:00:30Z"), Some(year));
+        let weekly = Schedule::parse("30 2 * * SUN", Some("Europe/Berlin")).unwrap();
+        let decades = Passed { latest: utc("2026-01-04T01:30:00Z"), count: MAX_COUNTED };
+        assert_eq!(weekly.passed(utc("1970-01-01T00:00:00Z"), utc("2026-01-09T23:00:00Z")), Some(decades));
     }
 
     proptest! {

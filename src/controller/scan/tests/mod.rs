@@ -279,6 +279,13 @@ fn a_run_ends_when_its_jobs_have_or_its_deadline_has_passed() {
     );
 }
 
+/// This job under another number.
+fn numbered(number: u8, wild: OpenJob) -> OpenJob {
+    let OpenJob { id, ticket, node, node_uid, .. } = job(number);
+    let node_uid = if wild.node_uid == "other" { wild.node_uid } else { node_uid };
+    OpenJob { id, ticket, node, node_uid, ..wild }
+}
+
 prop_compose! {
     fn any_job()(number in 1_u8..=5, flags in any::<[bool; 4]>(), same_node in any::<bool>()) -> OpenJob {
         let [running, due, lease_expired, node_overdue] = flags;
@@ -303,7 +310,7 @@ proptest! {
         max in 1_i32..4,
         contact in 0_u64..100,
     ) {
-        let jobs: Vec<OpenJob> = jobs.into_iter().map(|(n, wild)| OpenJob { id: i64::from(n), ticket: job(n).ticket, node: job(n).node, ..wild }).collect();
+        let jobs: Vec<OpenJob> = jobs.into_iter().map(|(n, wild)| numbered(n, wild)).collect();
         let standings: HashMap<Uuid, Standing> = (1_u8..=5).map(|n| (job(n).ticket, standings[usize::from(n)].clone())).collect();
         let held = jobs.iter().filter(|job| job.running || standings[&job.ticket].in_flight).count();
         let mut observed = with_active(ActiveRun { standings: standings.clone(), ..active(jobs.clone()) });
