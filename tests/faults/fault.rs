@@ -56,8 +56,9 @@ fn tell(what: &str, result: Result<String, String>) {
 pub fn pause(node: &str, pid: &str) -> Undo {
     in_node(node, &format!("kill -STOP {pid}"));
     let undo = Undo::in_node(node, &format!("kill -CONT {pid}"));
-    let state = in_node(node, &format!("cut -d' ' -f3 /proc/{pid}/stat"));
-    assert_eq!(state, "T", "the process is stopped");
+    wait(5, "the process to be stopped", || {
+        (in_node(node, &format!("cut -d' ' -f3 /proc/{pid}/stat")) == "T").then_some(())
+    });
     undo
 }
 

@@ -91,20 +91,17 @@ fn node_deleted() {
     stays(15, "nothing is written under the old ticket", || sql(rows));
 }
 
-/// Gives node-2 back when the value is dropped. A kubelet that finds no Node when it starts is not Ready for minutes, so it finds a new one.
+/// Gives node-2 back when the value is dropped. A kubelet registers its node when it starts; one that found none is Ready only minutes later,
+/// so it is started once more.
 fn node_2_comes_back() -> Undo {
     Undo::new(|| {
-        drop(try_cluster(&["kill", "node-2"]));
-        drop(apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2", "labels":
-            {"kubernetes.io/hostname": "node-2", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}}})));
-        drop(try_cluster(&["start", "node-2"]));
-        let ready = ["wait", "node/node-2", "--for=condition=Ready", "--timeout=2s"];
-        for _ in 0..60 {
-            if try_run("kubectl", &ready).is_ok() && try_in_node("node-2", "docker version").is_ok() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_secs(1));
+        for wanted in ["--for=create", "--for=condition=Ready"] {
+            drop(try_cluster(&["kill", "node-2"]));
+            drop(try_cluster(&["start", "node-2"]));
+            drop(try_run("kubectl", &["wait", "node/node-2", wanted, "--timeout=60s"]));
         }
+        let docker = "for i in $(seq 60); do docker version >/dev/null 2>&1 && break; sleep 1; done";
+        drop(try_in_node("node-2", docker));
         let rollout = ["rollout", "status", "-n", "volumeviz", "daemonset/volumeviz-agent", "--timeout=60s"];
         drop(try_run("kubectl", &rollout));
     })
