@@ -63,6 +63,8 @@ CREATE TABLE volumes (
     last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- When a running container was last seen to mount it; absent: never since first_seen_at.
     last_used_at timestamptz,
+    -- The first of the looks that have found it unused since; absent while a running container mounts it.
+    unused_since timestamptz DEFAULT clock_timestamp(),
     -- Who used it last, kept when that container is gone: container, image, compose_project, compose_service, pod (namespace/name).
     origin jsonb NOT NULL DEFAULT '{}',
     last_scanned timestamptz,

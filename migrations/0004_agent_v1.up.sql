@@ -181,7 +181,8 @@ BEGIN
         WHERE containers.node = job.node AND containers.deleted_at IS NULL AND containers.is_running
     )
     UPDATE volumes SET is_active = used.volume_id IS NOT NULL,
-        last_used_at = CASE WHEN used.volume_id IS NOT NULL THEN clock_timestamp() ELSE volumes.last_used_at END
+        last_used_at = CASE WHEN used.volume_id IS NOT NULL THEN clock_timestamp() ELSE volumes.last_used_at END,
+        unused_since = CASE WHEN used.volume_id IS NULL THEN coalesce(volumes.unused_since, clock_timestamp()) END
     FROM volumes AS listed LEFT JOIN used ON used.volume_id = listed.id
     WHERE listed.node = job.node AND listed.deleted_at IS NULL AND (listed.is_active OR used.volume_id IS NOT NULL)
         AND volumes.id = listed.id AND volumes.node = job.node;
@@ -192,7 +193,8 @@ END
 $$;
 
 -- minIntervalSeconds: what any scan measured completely a short time ago counts for this run too; no size is recorded twice. A walk is never
--- answered by what a file system said. Returns the names of all volumes that need no measuring in this run.
+-- answered by what a file system said. Returns the names of all volumes that need no measuring in this run: one that was made anew
+-- under its name does.
 CREATE FUNCTION agent_v1.reuse_results(job scan_jobs) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -212,7 +214,8 @@ BEGIN
     ORDER BY earlier.volume_id
     ON CONFLICT (scan_job_id, volume_id) DO NOTHING;
     RETURN (SELECT coalesce(jsonb_agg(volumes.name ORDER BY volumes.name), '[]')
-        FROM scan_results JOIN volumes ON volumes.id = scan_results.volume_id WHERE scan_results.scan_job_id = job.id);
+        FROM scan_results JOIN volumes ON volumes.id = scan_results.volume_id AND volumes.deleted_at IS NULL
+        WHERE scan_results.scan_job_id = job.id);
 END
 $$;
 

@@ -107,8 +107,8 @@ $$;
 -- Deletes what is past its retention from the tables without partitions, at most `batch` rows of each and `run_batch` runs (their dependants
 -- come on top); returns how many, so that the caller goes on while there is something.
 -- Runs: of each scan its newest ones within `daily_days` stay, as many as its own `runHistoryLimit` says or else `runs_kept`. At any age its
--- newest stays, without which it would run again, and those that hold a node's last success, which its totals are made of; unless the scan
--- itself has been gone for as long.
+-- newest stays, without which it would run again, and those that hold the last success of a node that was not given up, which its totals are
+-- made of; unless the scan itself has been gone for as long.
 CREATE FUNCTION maintain.purge(raw_days integer, daily_days integer, runs_kept integer, run_batch integer, batch integer) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -128,7 +128,8 @@ BEGIN
                     SELECT FROM scan_jobs AS success WHERE success.run_id = ranked.id AND success.status = 'succeeded' AND NOT EXISTS (
                         SELECT FROM scan_jobs AS later JOIN scan_runs AS its_run ON its_run.id = later.run_id
                         WHERE later.node = success.node AND later.run_id > success.run_id AND later.status = 'succeeded'
-                            AND its_run.scan_uid = ranked.scan_uid))))
+                            AND its_run.scan_uid = ranked.scan_uid)
+                        AND EXISTS (SELECT FROM nodes WHERE nodes.name = success.node AND nodes.deleted_at IS NULL))))
             ORDER BY id LIMIT run_batch) RETURNING 1
     ), volume AS (
         DELETE FROM volumes WHERE id IN (SELECT id FROM volumes WHERE deleted_at < daily_limit ORDER BY deleted_at LIMIT batch) RETURNING 1

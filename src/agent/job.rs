@@ -137,12 +137,14 @@ async fn measure_node(agent: &Agent, session: &Session, claim: &Claim, tracker: 
         .filter(|volume| volume.selected)
         .map(|volume| Target::new(volume, &inventory.engine, agent.docker.data_root()))
         .collect();
-    let already: HashSet<&String> = claim.final_volumes.iter().chain(&fresh).collect();
-    let open: Vec<Target> = selected.into_iter().filter(|target| !already.contains(&target.volume)).collect();
-    // What an earlier attempt made final counts even when the volume is gone by now.
-    let total = already.len() + open.len();
+    let done: HashSet<&String> = fresh.iter().collect();
+    let open: Vec<Target> = selected.into_iter().filter(|target| !done.contains(&target.volume)).collect();
+    // What an earlier attempt made final counts even when the volume is gone by now, or was made anew under its name.
+    let earlier: HashSet<&String> = claim.final_volumes.iter().collect();
+    let already = claim.final_volumes.len() + done.difference(&earlier).count();
+    let total = already + open.len();
     tracker.volumes_total.store(to_i64(total), Ordering::Relaxed);
-    tracker.volumes_done.store(to_i64(already.len()), Ordering::Relaxed);
+    tracker.volumes_done.store(to_i64(already), Ordering::Relaxed);
     measure_all(session, open, tracker).await?;
     session.complete(to_i64(total), tracker.progress()).await?;
     Ok(total)

@@ -38,7 +38,10 @@ pub struct Dispatcher {
 /// What is known of offering one ticket.
 #[derive(Debug, Clone)]
 struct Delivery {
+    /// When it was offered first, whatever was answered.
+    offered: Instant,
     first_turn: Instant,
+    last_turn: Instant,
     next_turn: Instant,
     in_flight: bool,
     /// Claimed, as far as this process knows: it holds a slot until its job has ended.
@@ -135,12 +138,7 @@ impl Dispatcher {
                     failure.problem.message
                 );
             }
-            dispatcher.update(run, ticket, |delivery| {
-                if outcome.is_ok() {
-                    dispatcher.metrics.dispatched(delivery.first_turn.elapsed());
-                }
-                delivery.settle(outcome);
-            });
+            dispatcher.settled(run, ticket, outcome);
         });
     }
 
@@ -157,6 +155,23 @@ impl Dispatcher {
                 deliveries.retain(|ticket, _| open.contains(ticket));
             }
             runs.retain(|_, deliveries| !deliveries.is_empty());
+        });
+    }
+
+    /// Forgets every run but these, however they ended.
+    pub fn keep_runs(&self, under_way: &[i64]) {
+        self.with(|runs| runs.retain(|run, _| under_way.contains(run)));
+    }
+
+    /// Notes the answer to an offer; a run that was forgotten meanwhile stays forgotten.
+    fn settled(&self, run: i64, ticket: Uuid, outcome: Result<(), Failure>) {
+        self.with(|runs| {
+            if let Some(delivery) = runs.get_mut(&run).and_then(|deliveries| deliveries.get_mut(&ticket)) {
+                if outcome.is_ok() {
+                    self.metrics.dispatched(delivery.offered.elapsed());
+                }
+                delivery.settle(outcome);
+            }
         });
     }
 
@@ -225,14 +240,24 @@ impl Failure {
 impl Delivery {
     fn new() -> Self {
         let now = Instant::now();
-        Self { first_turn: now, next_turn: now, in_flight: false, claimed: false, failures: 0, problem: None }
+        Self {
+            offered: now,
+            first_turn: now,
+            last_turn: now,
+            next_turn: now,
+            in_flight: false,
+            claimed: false,
+            failures: 0,
+            problem: None,
+        }
     }
 
     fn standing(&self, now: Instant) -> Standing {
         Standing {
             in_flight: self.in_flight,
             backing_off: self.next_turn > now,
-            overdue: self.problem.is_some() && now.duration_since(self.first_turn) >= UNCLAIMED_FOR,
+            // Time in which it had no turn, because others held all slots, says nothing of its agent.
+            overdue: self.problem.is_some() && self.last_turn.duration_since(self.first_turn) >= UNCLAIMED_FOR,
             failures: self.failures,
             problem: self.problem.clone(),
         }
@@ -241,6 +266,7 @@ impl Delivery {
     fn settle(&mut self, outcome: Result<(), Failure>) {
         let now = Instant::now();
         self.in_flight = false;
+        self.last_turn = now;
         match outcome {
             // Claimed; should the claim be lost again, the next turn comes no sooner than a lease can expire.
             Ok(()) => {
@@ -298,9 +324,12 @@ mod tests {
         assert_eq!(dispatcher.free_slots(1), 1, "claimed after the database was asked");
         dispatcher.miss(2, tickets[2], Problem { reason: JobReason::AgentMissing, message: String::new() });
         assert_eq!(dispatcher.free_slots(1), 1);
-        dispatcher.retain(1, &[]);
+        dispatcher.keep_runs(&[2]);
+        assert_eq!(dispatcher.free_slots(0), 2, "a run that is over holds nothing");
         dispatcher.retain(2, &[]);
         assert_eq!(dispatcher.free_slots(0), 3);
+        dispatcher.settled(2, tickets[1], Ok(()));
+        assert_eq!(dispatcher.free_slots(0), 3, "an answer that comes late brings no run back");
     }
 
     #[tokio::test(start_paused = true)]
@@ -308,9 +337,19 @@ mod tests {
         let mut delivery = Delivery::new();
         delivery.settle(Err(answered(503, "DatabaseUnreachable")));
         tokio::time::advance(Duration::from_secs(119)).await;
+        delivery.settle(Err(answered(503, "DatabaseUnreachable")));
         assert!(!delivery.standing(Instant::now()).overdue);
         tokio::time::advance(Duration::from_secs(1)).await;
+        delivery.settle(Err(answered(503, "DatabaseUnreachable")));
         assert!(delivery.standing(Instant::now()).overdue);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_without_a_turn_makes_no_node_overdue() {
+        let mut delivery = Delivery::new();
+        delivery.settle(Err(answered(503, "Stopping")));
+        tokio::time::advance(UNCLAIMED_FOR * 5).await;
+        assert!(!delivery.standing(Instant::now()).overdue);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,9 +8,12 @@ use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::scan::apply;
+use super::scan::plan::SETTLED_AFTER;
 use crate::crd::VolumeScan;
 use crate::domain::run::{CancelReason, RunResult};
 use crate::store;
+use crate::store::runs::UnderWay;
 
 /// A deleted scan's agents stop within this and one heartbeat.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -30,6 +33,8 @@ enum Error {
     ListTimeout,
     #[error("unable to note which nodes are in the cluster: {0}")]
     NoteNodes(#[source] store::Error),
+    #[error(transparent)]
+    EndAbandoned(Box<apply::Error>),
     #[error("unable to note the runs of deleted volumescans: {0}")]
     NoteOrphans(#[source] store::Error),
     #[error("unable to cancel the runs of deleted volumescans: {0}")]
@@ -44,17 +49,18 @@ pub async fn run(context: Arc<Context>) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(PERIOD).await;
         if context.health().problem.is_some() {
+            // It may come back as it was at an earlier time.
+            noted.clear();
             continue;
         }
-        let swept = async {
-            note_nodes(&context, &mut noted).await?;
-            if orphans_noted.is_none_or(|at| at.elapsed() >= ORPHANS_EVERY) {
-                note_orphans(&context).await?;
-                orphans_noted = Some(Instant::now());
-            }
-            sweep(&context).await
-        };
-        let problem = swept.await.err().map(|error| error.to_string());
+        // What stops agents comes first; what is only noted must not be in its way.
+        let mut outcome = sweep(&context).await.and(note_nodes(&context, &mut noted).await);
+        if orphans_noted.is_none_or(|at| at.elapsed() >= ORPHANS_EVERY) {
+            let noted = note_orphans(&context).await;
+            orphans_noted = noted.is_ok().then(Instant::now).or(orphans_noted);
+            outcome = outcome.and(noted);
+        }
+        let problem = outcome.err().map(|error| error.to_string());
         if problem != last_problem
             && let Some(problem) = &problem
         {
@@ -94,13 +100,25 @@ async fn note_orphans(context: &Context) -> Result<(), Error> {
         .map_err(Error::NoteOrphans)
 }
 
-/// Uids of all scans, as the API server tells now.
+/// Ends runs long past their deadline: their scan is not reconciled, because it does not fit this version's schema.
+async fn end_abandoned(context: &Context, active: &[UnderWay]) -> Result<(), Error> {
+    if context.health().contact_for < SETTLED_AFTER {
+        return Ok(());
+    }
+    for run in active.iter().filter(|run| run.abandoned) {
+        apply::judge_run(context, run.id, true).await.map_err(|source| Error::EndAbandoned(Box::new(source)))?;
+    }
+    Ok(())
+}
+
+/// Uids of all scans that are not being deleted, as the API server tells now.
 async fn live_scans(context: &Context) -> Result<Vec<String>, Error> {
     let scans: Api<VolumeScan> = Api::all(context.client.clone());
     let params = ListParams::default();
     let listing = tokio::time::timeout(DEADLINE, scans.list_metadata(&params)).await;
     let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
-    Ok(live.iter().filter_map(ResourceExt::uid).collect())
+    let live = live.iter().filter(|scan| scan.metadata.deletion_timestamp.is_none());
+    Ok(live.filter_map(ResourceExt::uid).collect())
 }
 
 /// Asks the API server only while a run is active, and then for a fresh list: a cache that is behind must not cancel a new scan's run.
@@ -113,12 +131,15 @@ async fn sweep(context: &Context) -> Result<(), Error> {
         .await
         .map_err(Error::ReadRuns)?;
     context.metrics.queued(&queue);
+    let runs: Vec<i64> = active.iter().map(|run| run.id).collect();
+    context.dispatcher.keep_runs(&runs);
     if active.is_empty() {
         return Ok(());
     }
+    end_abandoned(context, &active).await?;
     let live = live_scans(context).await?;
     context.retain(&live);
-    let gone: Vec<i64> = active.into_iter().filter(|(_, uid)| !live.contains(uid)).map(|(run, _)| run).collect();
+    let gone: Vec<i64> = active.iter().filter(|run| !live.contains(&run.scan_uid)).map(|run| run.id).collect();
     if gone.is_empty() {
         return Ok(());
     }
@@ -131,10 +152,6 @@ async fn sweep(context: &Context) -> Result<(), Error> {
     for run in cancelled {
         tracing::info!(run.id = run, "cancelled the run of a deleted volumescan");
         context.metrics.run_ended(RunResult::Cancelled);
-    }
-    // Whoever cancelled them: nobody reconciles these any more.
-    for run in gone {
-        context.dispatcher.retain(run, &[]);
     }
     Ok(())
 }

@@ -273,7 +273,7 @@ pub struct Candidate {
     /// Docker's name of it, cut to 255 characters.
     #[schemars(length(max = 255))]
     pub name: String,
-    /// Since when no running container was seen to mount it. What was before it was first seen is not known.
+    /// The first of our looks that have found no running container on it since. What was before is not known.
     pub unused_since: Time,
     /// Whether a running container was ever seen to mount it.
     pub seen_used: bool,

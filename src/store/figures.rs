@@ -109,7 +109,7 @@ pub struct CandidateRow {
     pub node: String,
     /// Docker's name.
     pub name: String,
-    /// Since when no running container was seen to mount it.
+    /// The first of the looks that have found no running container on it since.
     pub unused_since: DateTime<Utc>,
     /// Whether one ever was.
     pub seen_used: bool,
@@ -142,11 +142,10 @@ macro_rules! with_latest_jobs {
     };
 }
 
-/// Whether the row `volume` was unused for `$3` days, by what we saw: time after it was looked at last does not count.
+/// Whether the row `volume` was unused for `$3` days, from the first look that found it so to the last.
 macro_rules! unused_for_long {
     () => {
-        "volume.deleted_at IS NULL AND NOT volume.is_active
-             AND volume.last_seen_at - coalesce(volume.last_used_at, volume.first_seen_at) >= make_interval(days => $3)"
+        "volume.deleted_at IS NULL AND volume.last_seen_at - volume.unused_since >= make_interval(days => $3)"
     };
 }
 
@@ -177,7 +176,7 @@ pub async fn read(conn: &mut PgConnection, view: View<'_>, listed: i64) -> sqlx:
              round(max(latest_of.growth_window_days))::integer AS window_days,
              max(latest_of.growth_samples) AS samples,
              count(latest_of.growth_bytes_per_day) AS known_growth,
-             count(*) FILTER (WHERE latest_of.growth_bytes_per_day > 0) AS growing
+             count(*) FILTER (WHERE latest_of.growth_bytes_per_day > 0 AND result.completeness <> 'Unknown') AS growing
          FROM latest
          JOIN scan_results AS result ON result.scan_job_id = latest.id AND result.reason IS DISTINCT FROM 'Vanished'
          JOIN volumes AS volume ON volume.id = result.volume_id
@@ -243,7 +242,7 @@ async fn fastest(conn: &mut PgConnection, view: View<'_>, limit: i64) -> sqlx::R
 
 async fn removable(conn: &mut PgConnection, view: View<'_>, limit: i64) -> sqlx::Result<Vec<CandidateRow>> {
     sqlx::query_as(with_latest_jobs!(
-        "SELECT volume.node, volume.name, coalesce(volume.last_used_at, volume.first_seen_at) AS unused_since,
+        "SELECT volume.node, volume.name, volume.unused_since,
              volume.last_used_at IS NOT NULL AS seen_used, used.stopped AS held_by_stopped, volume.origin, result.allocated_bytes,
              volume.last_seen_at
          FROM latest

@@ -251,9 +251,25 @@ pub async fn last_due(conn: &mut PgConnection, scan_uid: &str) -> sqlx::Result<O
     Ok(key.and_then(|key| RunKey::due_time(&key)))
 }
 
-/// Runs under way, with the uids of their scans.
-pub async fn under_way(conn: &mut PgConnection) -> sqlx::Result<Vec<(i64, String)>> {
-    sqlx::query_as("SELECT id, scan_uid FROM scan_runs WHERE completed_at IS NULL ORDER BY id").fetch_all(conn).await
+/// A run under way, of whatever scan.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct UnderWay {
+    /// `scan_runs.id`.
+    pub id: i64,
+    /// `metadata.uid` of its VolumeScan.
+    pub scan_uid: String,
+    /// Its deadline passed so long ago that whoever reconciles its scan would have ended it.
+    pub abandoned: bool,
+}
+
+/// Runs under way.
+pub async fn under_way(conn: &mut PgConnection) -> sqlx::Result<Vec<UnderWay>> {
+    sqlx::query_as(
+        "SELECT id, scan_uid, deadline + interval '90 seconds' < clock_timestamp() AS abandoned
+         FROM scan_runs WHERE completed_at IS NULL ORDER BY id",
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Notes which runs belong to scans that are in the cluster no more, given the uids of those that are; returns how many runs changed.

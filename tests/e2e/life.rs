@@ -67,7 +67,7 @@ fn unused_volumes_are_told_with_evidence_and_fresh_figures_are_not_measured_agai
     make_volumes();
     Scan::new("first-look", &json!({})).complete(60);
     sql(
-        "UPDATE volumes SET first_seen_at = first_seen_at - interval '40 days', last_used_at = last_used_at - interval '35 days'",
+        "UPDATE volumes SET first_seen_at = first_seen_at - interval '40 days', unused_since = unused_since - interval '40 days'",
     );
     let measured = sql("SELECT max(created_at) FROM volume_sizes");
     let spec = json!({"limits": {"minIntervalSeconds": 3600, "maxParallelNodes": "50%"}});

@@ -3,6 +3,7 @@
 use super::*;
 use volumeviz::domain::run::{CancelReason, Ending, RunResult};
 use volumeviz::store::health::{Reason, probe};
+use volumeviz::store::runs::UnderWay;
 
 #[tokio::test]
 async fn planning_twice_makes_one_run() {
@@ -69,7 +70,11 @@ async fn runs_are_cancelled_once_and_their_agents_fenced() {
     let database = Database::new().await;
     let (run, ticket, agent) = claimed(&database).await;
     let mut conn = database.controller().await;
-    assert_eq!(store::runs::under_way(&mut conn).await.unwrap(), [(run, "scan-uid".to_owned())]);
+    let under_way = UnderWay { id: run, scan_uid: "scan-uid".to_owned(), abandoned: false };
+    assert_eq!(store::runs::under_way(&mut conn).await.unwrap(), [under_way.clone()]);
+    let late = "UPDATE scan_runs SET deadline = clock_timestamp() - interval '91 seconds'";
+    sqlx::query(late).execute(&mut **database.superuser().await).await.unwrap();
+    assert_eq!(store::runs::under_way(&mut conn).await.unwrap(), [UnderWay { abandoned: true, ..under_way }]);
     assert_eq!(store::runs::cancel(&mut conn, &[run], CancelReason::VolumeScanDeleted).await.unwrap(), [run]);
     assert_eq!(store::runs::cancel(&mut conn, &[run], CancelReason::Replaced).await.unwrap(), [0_i64; 0], "once");
     assert_eq!(agent.heartbeat(ticket).await, Reply::Fenced);

@@ -14,7 +14,8 @@ async fn read(database: &Database, unused_after_days: i32) -> figures::Figures {
 /// Moves what is known of a volume's past back in time.
 async fn age(database: &Database, name: &str, first_seen_days: i32, last_used_days: Option<i32>) {
     let aged = "UPDATE volumes SET first_seen_at = clock_timestamp() - make_interval(days => $2),
-        last_used_at = clock_timestamp() - make_interval(days => $3) WHERE name = $1";
+        last_used_at = clock_timestamp() - make_interval(days => $3),
+        unused_since = CASE WHEN NOT is_active THEN clock_timestamp() - make_interval(days => coalesce($3, $2)) END WHERE name = $1";
     let aged = sqlx::query(aged).bind(name).bind(first_seen_days).bind(last_used_days);
     assert_eq!(aged.execute(&mut **database.superuser().await).await.unwrap().rows_affected(), 1);
 }
@@ -132,6 +133,21 @@ async fn candidates_are_what_we_saw_unused_for_long_enough() {
     let unused = figures.removable[0].last_seen_at - figures.removable[0].unused_since;
     assert!((unused.num_minutes() - 31 * 24 * 60).abs() <= 1, "since it was seen used last: {unused}");
     assert_eq!(read(&database, 45).await.candidates, 0);
+
+    // A look that finds it in use begins the count anew, at the next look that does not.
+    let run = plan(&database, "t:used", &["n1"]).await;
+    let held = ticket(&database, run, "n1").await;
+    agent.claimed(held).await;
+    agent.inventory(held, &volumes, &[container("r", "running", &["in-use", "once-used"])]).await;
+    assert_eq!(
+        database.number("SELECT count(*) FROM volumes WHERE name = 'once-used' AND unused_since IS NULL").await,
+        1
+    );
+    agent.inventory(held, &volumes, &[container("r", "running", &["in-use"])]).await;
+    let anew = "SELECT count(*) FROM volumes WHERE name = 'once-used' AND unused_since > clock_timestamp() - interval '1 minute'";
+    assert_eq!(database.number(anew).await, 1);
+    agent.fail(held, FailureClass::Permanent, "AgentError").await;
+    age(&database, "once-used", 400, Some(31)).await;
 
     // What nobody looked at since says nothing of the time since.
     execute(&database, "UPDATE volumes SET last_seen_at = clock_timestamp() - interval '15 days'").await;

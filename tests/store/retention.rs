@@ -66,6 +66,7 @@ async fn runs(database: &Database, uid: &str, count: i32, succeeded: &[i32], new
         let sql = format!(
             "WITH run AS (INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline, completed_at, result)
                  VALUES ('{uid}', '{uid}', 't:{number}', '{work}', now(), now(), 'Succeeded') RETURNING id)
+             , node AS (INSERT INTO nodes (name, uid) VALUES ('n1', 'u') ON CONFLICT DO NOTHING)
              INSERT INTO scan_jobs (run_id, node, node_uid, status) SELECT id, 'n1', 'u', '{status}' FROM run"
         );
         database::execute(&mut **database.superuser().await, sql).await;
@@ -125,6 +126,10 @@ async fn at_any_age_the_newest_run_stays_and_what_totals_are_made_of() {
     maintain::round(&maintain_args(&database)).await.unwrap();
     assert_eq!(kept(&database, "once").await, ["t:1"]);
     assert_eq!(kept(&database, "a").await, ["t:2", "t:4"], "the last success of n1, and the newest");
+    let given_up = "UPDATE nodes SET deleted_at = now()";
+    database::execute(&mut **database.superuser().await, given_up.to_owned()).await;
+    maintain::round(&maintain_args(&database)).await.unwrap();
+    assert_eq!(kept(&database, "a").await, ["t:4"], "what a node that was given up succeeded in tells nobody anything");
 }
 
 #[tokio::test]

@@ -98,7 +98,10 @@ impl Agenda {
         let deadline = TimeDelta::seconds(scan.spec.starting_deadline_seconds.into());
         let cause = if now - passed.latest > deadline {
             Cause::TooLate
-        } else if runs.active.is_some() && scan.spec.concurrency_policy == ConcurrencyPolicy::Forbid {
+        } else if runs.active.as_ref().is_some_and(|active| {
+            // One that began after this was due came in its place.
+            scan.spec.concurrency_policy == ConcurrencyPolicy::Forbid || active.run.created_at > passed.latest
+        }) {
             Cause::RunActive
         } else {
             // Those before it are dealt with together with it, when its run is there.

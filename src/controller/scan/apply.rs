@@ -232,7 +232,7 @@ async fn cancel_run(context: &Context, run: i64, reason: CancelReason) -> Result
 }
 
 /// Ends what is open and judges by the counts of the same transaction: a job completed a moment ago still counts.
-async fn judge_run(context: &Context, run: i64, deadline_passed: bool) -> Result<(), Error> {
+pub async fn judge_run(context: &Context, run: i64, deadline_passed: bool) -> Result<(), Error> {
     let (result, reason, won) = context
         .store
         .transaction("end a run", WRITE_DEADLINE, async |conn| {

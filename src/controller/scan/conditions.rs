@@ -11,8 +11,8 @@
 //! | schedule: accepted, also while a run is under way or after one that failed | True | – | – |
 //! | no schedule: run under way, or about to start | False `RunActive`, `RunPending` | True | – |
 
-use super::observe::{Observed, Runs};
-use super::plan::Invalid;
+use super::observe::Observed;
+use super::plan::{Invalid, is_handled};
 use super::status::{missing_run, suspended};
 use crate::crd::conditions::{self as kind, Statement, reason};
 use crate::crd::{Agents, FinishedRun, VolumeScan, VolumeScanStatus};
@@ -62,7 +62,8 @@ fn situation<'a>(
         return Situation::DatabaseAway { message: &problem.message };
     }
     let one_shot = scan.spec.schedule.is_none();
-    let handled = one_shot && matches!(observed.runs, Some(Runs { asked: Some(_), active: None, .. }));
+    let handled =
+        one_shot && observed.runs.as_ref().is_some_and(|runs| runs.active.is_none() && is_handled(scan, runs));
     let active = status.active_run.is_some();
     match &status.last_run {
         Some(run) if handled => Situation::Ended(run),

@@ -114,7 +114,7 @@ async fn read_runs(context: &Context, scan: &VolumeScan, fleet: &Fleet) -> Resul
     let key = asked_key(scan).map(|key| key.to_string());
     let nodes: Vec<String> = fleet.select(scan.spec.node_selector.as_ref()).map(|(name, _)| name.clone()).collect();
     let dispatcher = &context.dispatcher;
-    context
+    let mut runs = context
         .store
         .run("read the runs of a scan", READ_DEADLINE, async |conn| {
             let finished = store::runs::history(conn, &uid, HISTORY).await?;
@@ -145,10 +145,23 @@ async fn read_runs(context: &Context, scan: &VolumeScan, fleet: &Fleet) -> Resul
                 Some(run) => store::jobs::failed_nodes(conn, run, FAILED_NODES).await?,
                 None => store::jobs::FailedNodes::default(),
             };
-            let figures_read = active.is_none();
-            let view = View { scan_uid: &uid, nodes: &nodes, unused_after_days: scan.spec.unused_after_days };
-            let figures = if figures_read { figures::read(conn, view, figures::LISTED).await? } else { None };
-            Ok(Runs { active, asked, last_due, finished, failed_nodes, figures, figures_read, without_docker })
+            Ok(Runs { active, asked, last_due, finished, failed_nodes, without_docker, ..Runs::default() })
         })
-        .await
+        .await?;
+    if runs.active.is_none() {
+        let view = View { scan_uid: &uid, nodes: &nodes, unused_after_days: scan.spec.unused_after_days };
+        read_figures(context, scan, view, &mut runs).await;
+    }
+    Ok(runs)
+}
+
+/// Apart from the runs: figures of a huge fleet that take too long must not keep the next run from starting.
+async fn read_figures(context: &Context, scan: &VolumeScan, view: View<'_>, runs: &mut Runs) {
+    let read = context.store.run("read the figures of a scan", READ_DEADLINE, async |conn| {
+        figures::read(conn, view, figures::LISTED).await
+    });
+    match read.await {
+        Ok(figures) => (runs.figures, runs.figures_read) = (figures, true),
+        Err(error) => tracing::warn!(scan.name = scan.name_any(), "the status keeps the figures it has: {error}"),
+    }
 }

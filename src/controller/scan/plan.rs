@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::agenda::{Agenda, agenda};
 use super::observe::{ActiveRun, Observed, OpenJob, Runs};
+use super::status::missing_run;
 use crate::controller::dispatch::{Problem, Standing};
 use crate::controller::fleet::{Fleet, Node};
 use crate::crd::conditions::reason;
-use crate::crd::{ConcurrencyPolicy, VolumeScan};
+use crate::crd::{ConcurrencyPolicy, VolumeScan, VolumeScanStatus};
 use crate::domain::run::{CancelReason, Ending, JobReason, RunKey};
 use crate::domain::selector::VolumeMatcher;
 
@@ -112,7 +113,11 @@ pub fn plan(scan: &VolumeScan, observed: &Observed) -> Plan {
     let conducted = runs.active.as_ref().map_or_else(Plan::default, |active| conduct(active, observed));
     let wanted = match accepted {
         Ok(agenda) => wanted(scan, runs, &agenda),
-        Err(invalid) => return Plan { invalid: Some(invalid), ..conducted },
+        Err(invalid) => {
+            let cancelled = runs.active.as_ref().is_some_and(|active| scan.spec.cancel_run_id == Some(active.run.id));
+            let finish = cancelled.then_some(Finish::Cancel(CancelReason::CancelRequested));
+            return Plan { invalid: Some(invalid), finish: finish.or(conducted.finish), ..conducted };
+        }
     };
     match (&runs.active, wanted) {
         (Some(active), wanted) if scan.spec.cancel_run_id == Some(active.run.id) => {
@@ -151,11 +156,15 @@ fn wanted(scan: &VolumeScan, runs: &Runs, agenda: &Agenda) -> Option<RunKey> {
     asked_key(scan).filter(|_| !is_handled(scan, runs)).or_else(|| agenda.due.map(RunKey::Scheduled))
 }
 
-/// Whether what was asked for beside any schedule was done, or is under way. Beside a schedule the trigger's run may be past `runHistoryLimit`
-/// by now: then the status remembers it.
-fn is_handled(scan: &VolumeScan, runs: &Runs) -> bool {
-    let told = || scan.status.as_ref().and_then(|status| status.last_handled_trigger.as_ref());
-    runs.asked.is_some() || (scan.spec.schedule.is_some() && told() == scan.spec.trigger.as_ref())
+/// Whether what was asked for beside any schedule was done, or is under way. Its run may be past `runHistoryLimit` by now: then the status
+/// remembers it, unless the database lost it with the runs after it.
+pub(super) fn is_handled(scan: &VolumeScan, runs: &Runs) -> bool {
+    let told = |status: &VolumeScanStatus| {
+        let was_there =
+            scan.spec.schedule.is_some() || (status.last_run.is_some() && missing_run(status, runs).is_none());
+        was_there && status.last_handled_trigger == scan.spec.trigger
+    };
+    runs.asked.is_some() || scan.status.as_ref().is_some_and(told)
 }
 
 /// The run this spec asks for beside any schedule.
@@ -170,7 +179,9 @@ pub fn asked_key(scan: &VolumeScan) -> Option<RunKey> {
 /// When a scan without schedule is to be deleted; `None` while it has work, and without `ttlSecondsAfterFinished`.
 pub fn expiry(scan: &VolumeScan, runs: &Runs) -> Option<Timestamp> {
     let ttl = scan.spec.ttl_seconds_after_finished.filter(|_| scan.spec.schedule.is_none())?;
-    runs.asked.filter(|_| runs.active.is_none())?;
+    if runs.active.is_some() || !is_handled(scan, runs) {
+        return None;
+    }
     let ended = runs.finished.first()?.completed_at?.timestamp();
     Timestamp::from_second(ended.saturating_add(ttl.into())).ok()
 }

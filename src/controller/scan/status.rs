@@ -56,9 +56,12 @@ fn tell_runs(status: &mut VolumeScanStatus, scan: &VolumeScan, runs: &Runs) {
     if runs.asked.is_some() {
         status.last_handled_trigger.clone_from(&scan.spec.trigger);
     }
-    status.failed_nodes = runs.failed_nodes.nodes.iter().map(failed_node).collect();
-    status.failed_nodes_omitted = omitted(runs.failed_nodes.total, status.failed_nodes.len());
-    if missing_run(status, runs).is_some() {
+    let lost = missing_run(status, runs).is_some();
+    if !lost || runs.active.is_some() {
+        status.failed_nodes = runs.failed_nodes.nodes.iter().map(failed_node).collect();
+        status.failed_nodes_omitted = omitted(runs.failed_nodes.total, status.failed_nodes.len());
+    }
+    if lost {
         return;
     }
     status.history = runs.finished.iter().filter_map(finished_run).collect();

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::core::error_boundary::InvalidObject;
@@ -12,7 +13,8 @@ use crate::controller::context::{Context, FIELD_MANAGER};
 use crate::crd::conditions::{self, Statement, build, reason};
 use crate::crd::{State, VolumeScan};
 
-/// Writes `Ready=False`, `Stalled=True`, unless the status says so already; everything else in it stays.
+/// Writes `Ready=False`, `Stalled=True`, unless the status says so already; everything else in it stays. It is applied whole, as every status is,
+/// so that the next one can take it back.
 pub(super) async fn tell(context: &Context, invalid: &InvalidObject) -> Result<(), Error> {
     let name = invalid.metadata.name.clone().unwrap_or_default();
     let told = tokio::time::timeout(PATCH_TIMEOUT, write(context, &name, invalid)).await;
@@ -36,16 +38,23 @@ async fn write(context: &Context, name: &str, invalid: &InvalidObject) -> kube::
         message: format!("the object does not fit this version's schema: {}", invalid.error),
     };
     let said = vec![say(conditions::READY, false), say(conditions::STALLED, true)];
-    let conditions = build(said, &before, invalid.metadata.generation, Timestamp::now());
+    let mut conditions = build(said, &before, invalid.metadata.generation, Timestamp::now());
+    let replaced = [conditions::READY, conditions::RECONCILING, conditions::STALLED];
+    conditions.extend(before.iter().filter(|old| !replaced.contains(&old.type_.as_str())).cloned());
     if conditions == before {
         return Ok(());
     }
-    let status = json!({
+    let mut status = object.data["status"].as_object().cloned().unwrap_or_default();
+    status.insert("conditions".to_owned(), json!(conditions));
+    status.insert("state".to_owned(), json!(State::Failed));
+    status.insert("observedGeneration".to_owned(), json!(invalid.metadata.generation));
+    let patch = json!({
+        "apiVersion": VolumeScan::api_version(&()),
+        "kind": VolumeScan::kind(&()),
         "metadata": {"uid": invalid.metadata.uid},
-        "status": {"conditions": conditions, "state": State::Failed, "observedGeneration": invalid.metadata.generation},
+        "status": status,
     });
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    scans.patch_status(name, &params, &Patch::Merge(&status)).await?;
+    scans.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await?;
     context.metrics.status_written();
     tracing::warn!(scan.name = name, "a volumescan does not fit this version's schema: {}", invalid.error);
     Ok(())
