@@ -281,9 +281,9 @@ fn a_run_ends_when_its_jobs_have_or_its_deadline_has_passed() {
 
 /// This job under another number.
 fn numbered(number: u8, wild: OpenJob) -> OpenJob {
-    let OpenJob { id, ticket, node, node_uid, .. } = job(number);
+    let OpenJob { id, node, node_uid, ticket, .. } = job(number);
     let node_uid = if wild.node_uid == "other" { wild.node_uid } else { node_uid };
-    OpenJob { id, ticket, node, node_uid, ..wild }
+    OpenJob { id, node, node_uid, ticket, ..wild }
 }
 
 prop_compose! {
