@@ -71,7 +71,7 @@ async fn runs_are_cancelled_once_and_their_agents_fenced() {
     let (run, ticket, agent) = claimed(&database).await;
     let mut conn = database.controller().await;
     let under_way = UnderWay { id: run, scan_uid: "scan-uid".to_owned(), abandoned: false };
-    assert_eq!(store::runs::under_way(&mut conn).await.unwrap(), [under_way.clone()]);
+    assert_eq!(store::runs::under_way(&mut conn).await.unwrap(), std::slice::from_ref(&under_way));
     let late = "UPDATE scan_runs SET deadline = clock_timestamp() - interval '91 seconds'";
     sqlx::query(late).execute(&mut **database.superuser().await).await.unwrap();
     assert_eq!(store::runs::under_way(&mut conn).await.unwrap(), [UnderWay { abandoned: true, ..under_way }]);

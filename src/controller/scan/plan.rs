@@ -12,7 +12,7 @@ use super::status::missing_run;
 use crate::controller::dispatch::{Problem, Standing};
 use crate::controller::fleet::{Fleet, Node};
 use crate::crd::conditions::reason;
-use crate::crd::{ConcurrencyPolicy, VolumeScan, VolumeScanStatus};
+use crate::crd::{ConcurrencyPolicy, VolumeScan};
 use crate::domain::run::{CancelReason, Ending, JobReason, RunKey};
 use crate::domain::selector::VolumeMatcher;
 
@@ -114,9 +114,10 @@ pub fn plan(scan: &VolumeScan, observed: &Observed) -> Plan {
     let wanted = match accepted {
         Ok(agenda) => wanted(scan, runs, &agenda),
         Err(invalid) => {
-            let cancelled = runs.active.as_ref().is_some_and(|active| scan.spec.cancel_run_id == Some(active.run.id));
-            let finish = cancelled.then_some(Finish::Cancel(CancelReason::CancelRequested));
-            return Plan { invalid: Some(invalid), finish: finish.or(conducted.finish), ..conducted };
+            let named = runs.active.as_ref().is_some_and(|active| scan.spec.cancel_run_id == Some(active.run.id));
+            let finish = Some(Finish::Cancel(CancelReason::CancelRequested));
+            let conducted = if named { Plan { finish, ..Plan::default() } } else { conducted };
+            return Plan { invalid: Some(invalid), ..conducted };
         }
     };
     match (&runs.active, wanted) {
@@ -159,12 +160,10 @@ fn wanted(scan: &VolumeScan, runs: &Runs, agenda: &Agenda) -> Option<RunKey> {
 /// Whether what was asked for beside any schedule was done, or is under way. Its run may be past `runHistoryLimit` by now: then the status
 /// remembers it, unless the database lost it with the runs after it.
 pub(super) fn is_handled(scan: &VolumeScan, runs: &Runs) -> bool {
-    let told = |status: &VolumeScanStatus| {
-        let was_there =
-            scan.spec.schedule.is_some() || (status.last_run.is_some() && missing_run(status, runs).is_none());
-        was_there && status.last_handled_trigger == scan.spec.trigger
-    };
-    runs.asked.is_some() || scan.status.as_ref().is_some_and(told)
+    let status = scan.status.clone().unwrap_or_default();
+    let others = status.last_run.is_some() || runs.finished.iter().any(|run| run.result.is_some());
+    let was_there = scan.spec.schedule.is_some() || (others && missing_run(&status, runs).is_none());
+    runs.asked.is_some() || (was_there && status.last_handled_trigger == scan.spec.trigger)
 }
 
 /// The run this spec asks for beside any schedule.

@@ -172,7 +172,7 @@ async fn leader(database: &Database, record: &Recorder, mut rng: StdRng) {
         if !over {
             store::runs::plan(conn, &run).await.unwrap();
         }
-        for (run, _) in store::runs::under_way(conn).await.unwrap() {
+        for store::runs::UnderWay { id: run, .. } in store::runs::under_way(conn).await.unwrap() {
             let jobs = store::jobs::open(conn, run).await.unwrap();
             record.seen(&jobs);
             tokio::time::sleep(Duration::from_millis(rng.random_range(5..50))).await;
