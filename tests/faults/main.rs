@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 /// Gives agents so little of a processor that measuring [`BIG`] takes many seconds.
 const SLOW: &str = "30m";
 /// Entries of the big volume on node-2.
-const BIG: u32 = 150_000;
+const BIG: u32 = 300_000;
 
 /// The volumes of [`mid_scan`], which go with their test: slow agents would need long for them in the next one.
 struct Volumes;

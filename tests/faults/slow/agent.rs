@@ -47,7 +47,7 @@ fn agent_paused_past_its_lease() {
     assert_eq!(measured(), before, "a finished volume was measured again");
 }
 
-/// A process in the agent's memory cgroup takes all of it, and the agent is what the kernel kills.
+/// A process in the agent's memory cgroup takes all that is left of it, and the agent is what the kernel kills.
 #[test]
 fn agent_out_of_memory() {
     let (scan, _volumes) = mid_scan("agent-oom", &json!({}));
@@ -57,6 +57,7 @@ fn agent_out_of_memory() {
         "node-2",
         &format!(
             "group=/sys/fs/cgroup/memory$(sed -n 's/.*:memory://p' /proc/{agent}/cgroup); echo 1000 > /proc/{agent}/oom_score_adj
+             echo $(($(cat $group/memory.usage_in_bytes) + 8388608)) > $group/memory.limit_in_bytes
              sh -c \"echo \\$\\$ > $group/cgroup.procs; exec tail /dev/zero\" || true"
         ),
     );

@@ -172,10 +172,12 @@ fn postgres_disk_full() {
     let restarts_before = restarts("controller");
     let folder = "/var/lib/kubelet/database";
     let undo = Undo::in_node("node-1", &format!("rm -f {folder}/full"));
+    // The server may give something back while it is filled, and what was written counts only once it is on the disk.
     in_node(
         "node-1",
         &format!(
-            "cat /dev/zero > {folder}/full 2>/dev/null || true; test $(df --output=avail {folder} | tail -1) -lt 64"
+            "for i in $(seq 50); do cat /dev/zero >> {folder}/full 2>/dev/null || true
+             dd if=/dev/zero of={folder}/full bs=64k count=1 oflag=append conv=notrunc,fsync 2>/dev/null || exit 0; done; df {folder}; exit 1"
         ),
     );
     told_and_outlived(&scan, &["DiskFull"], undo, &restarts_before);
