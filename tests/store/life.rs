@@ -135,18 +135,18 @@ async fn candidates_are_what_we_saw_unused_for_long_enough() {
     assert_eq!(read(&database, 45).await.candidates, 0);
 
     // A look that finds it in use begins the count anew, at the next look that does not.
-    let run = plan(&database, "t:used", &["n1"]).await;
-    let held = ticket(&database, run, "n1").await;
-    agent.claimed(held).await;
-    agent.inventory(held, &volumes, &[container("r", "running", &["in-use", "once-used"])]).await;
-    assert_eq!(
-        database.number("SELECT count(*) FROM volumes WHERE name = 'once-used' AND unused_since IS NULL").await,
-        1
-    );
-    agent.inventory(held, &volumes, &[container("r", "running", &["in-use"])]).await;
-    let anew = "SELECT count(*) FROM volumes WHERE name = 'once-used' AND unused_since > clock_timestamp() - interval '1 minute'";
-    assert_eq!(database.number(anew).await, 1);
-    agent.fail(held, FailureClass::Permanent, "AgentError").await;
+    let unused_now = "SELECT count(*) FROM volumes WHERE name = 'once-used' AND unused_since > clock_timestamp() - interval '1 minute'";
+    let in_use = "SELECT count(*) FROM volumes WHERE name = 'once-used' AND unused_since IS NULL";
+    for (key, user, expected) in [("t:used", "running", in_use), ("t:unused", "exited", unused_now)] {
+        let run = plan(&database, key, &["n1"]).await;
+        let held = ticket(&database, run, "n1").await;
+        agent.claimed(held).await;
+        let containers = [&containers[..], &[container("u", user, &["once-used"])]].concat();
+        agent.inventory(held, &volumes, &containers).await;
+        assert_eq!(database.number(expected).await, 1, "{key}");
+        agent.fail(held, FailureClass::Permanent, "AgentError").await;
+    }
+    execute(&database, "DELETE FROM containers WHERE container_id = 'u'").await;
     age(&database, "once-used", 400, Some(31)).await;
 
     // What nobody looked at since says nothing of the time since.
