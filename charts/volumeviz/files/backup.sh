@@ -15,7 +15,7 @@ stop() {
 trap stop EXIT
 
 # What a killed pod left behind; a job is given six hours (activeDeadlineSeconds).
-find "$backups" -maxdepth 1 -name 'volumeviz-*.dump.partial' -mmin +360 -print -delete
+find "$backups" -maxdepth 1 -name 'volumeviz-*.dump.partial' -mmin +360 -print -exec rm -f {} \;
 
 pg_dump --format=custom --role=volumeviz_owner --file="$dump.partial"
 # Reads all of it: a dump that was cut short is found here.
