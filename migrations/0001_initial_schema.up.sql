@@ -123,7 +123,7 @@ CREATE TABLE containers (
     name text NOT NULL,
     image text NOT NULL,
     state text NOT NULL,
-    -- The only place that says which of Docker's states hold a volume in use.
+    -- Which of Docker's states hold a volume in use; agents select by the same (InventoryContainer::is_running).
     is_running boolean NOT NULL GENERATED ALWAYS AS (state IN ('running', 'paused', 'restarting')) STORED,
     labels jsonb NOT NULL DEFAULT '{}',
     first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
