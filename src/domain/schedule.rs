@@ -11,6 +11,8 @@ use croner::parser::{CronParser, Seconds, Year};
 /// Due times that are counted one by one; a controller that was away for longer tells "at least".
 pub const MAX_COUNTED: i64 = 1000;
 
+const FIELDS: &str = "minute (0-59), hour (0-23), day of month (1-31), month (1-12), day of week (0-7, SUN-SAT)";
+
 /// A schedule that can be followed.
 #[derive(Debug, Clone)]
 pub struct Schedule {
@@ -60,10 +62,13 @@ impl Schedule {
         let invalid = |problem: String| Invalid::Expression { expression: expression.to_owned(), problem };
         // croner knows nicknames such as @daily; one way to say it is enough.
         if expression.split_whitespace().count() != 5 {
-            return Err(invalid("it must have five fields: minute, hour, day of month, month, day of week".to_owned()));
+            return Err(invalid(format!("it must have five fields: {FIELDS}")));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron = parser.parse(expression).map_err(|error| invalid(error.to_string()))?;
+        let cron = parser.parse(expression).map_err(|error| {
+            let problem = error.to_string();
+            invalid(format!("{}; the fields are {FIELDS}", problem.trim_end_matches('.')))
+        })?;
         let schedule = Self { cron, zone };
         match schedule.next_after(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(schedule),

@@ -46,6 +46,7 @@ fn a_schedule_is_followed_beside_triggers_and_until_it_is_suspended() {
     patch("minutely", &json!({"suspend": false, "timeZone": "Mars/Olympus"}));
     let stalled = scan.until(15, "Stalled", ("True", "InvalidSchedule"));
     assert!(stalled.to_string().contains("spec.timeZone"), "{stalled}");
+    wait(10, "an Event of it", || reasons("minutely").contains("InvalidSchedule").then_some(()));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::plan::Invalid;
 use super::status;
 use crate::controller::context::{Context, FIELD_MANAGER};
 use crate::controller::report::Notice;
+use crate::crd::conditions::{MAX_MESSAGE_CHARS, STALLED, shorten};
 use crate::crd::{VolumeScan, VolumeScanStatus};
 use crate::domain::bytes::HumanBytes;
 use crate::domain::run::RunResult;
@@ -65,7 +66,8 @@ pub async fn publish(
     if let Some(skipped) = agenda(scan, observed).ok().and_then(|agenda| agenda.skipped) {
         context.metrics.runs_skipped(skipped.count);
     }
-    for notice in notices(scan, &before, &next, observed) {
+    let refused = invalid.and_then(|invalid| refused(invalid, &before));
+    for notice in refused.into_iter().chain(notices(scan, &before, &next, observed)) {
         context.reporter.tell(&scan.object_ref(&()), notice).await;
     }
     Ok(None)
@@ -150,6 +152,14 @@ fn is_old(runs: &Runs, before: &VolumeScanStatus) -> bool {
     runs.asked.zip(before.last_run.as_ref()).is_some_and(|(asked, last)| asked <= last.id)
 }
 
+/// A spec that cannot be used, when the status did not say so before.
+fn refused(invalid: &Invalid, before: &VolumeScanStatus) -> Option<Notice> {
+    let message = shorten(&invalid.message, MAX_MESSAGE_CHARS);
+    let told = before.conditions.iter().any(|old| old.type_ == STALLED && old.message == message);
+    let notice = Notice { type_: EventType::Warning, reason: invalid.reason, note: invalid.message.clone() };
+    (!told).then_some(notice)
+}
+
 fn skipped(scan: &VolumeScan, observed: &Observed) -> Option<Notice> {
     let agenda = agenda(scan, observed).ok()?;
     let (skipped, last) = (agenda.skipped?, agenda.settled?);
@@ -165,7 +175,9 @@ fn skipped(scan: &VolumeScan, observed: &Observed) -> Option<Notice> {
 fn ended(run: &crate::crd::FinishedRun, status: &VolumeScanStatus) -> Notice {
     let nodes = run.nodes;
     let found = status.totals.as_ref().map_or_else(String::new, |totals| {
-        format!("; {} volumes, {}", totals.counts.volumes, HumanBytes(totals.allocated_bytes))
+        let volumes = totals.counts.volumes;
+        let plural = if volumes == 1 { "" } else { "s" };
+        format!("; {volumes} volume{plural}, {}", HumanBytes(totals.allocated_bytes))
     });
     let note = format!(
         "run {}: {} of {} nodes measured in {} s{found}",
