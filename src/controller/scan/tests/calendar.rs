@@ -143,6 +143,26 @@ fn a_trigger_whose_run_is_past_the_history_limit_starts_nothing() {
 }
 
 #[test]
+fn a_run_that_began_after_the_due_time_is_not_replaced_for_it() {
+    let mut scan = followed(MIDNIGHT + 60, MIDNIGHT + 60);
+    scan.spec.concurrency_policy = ConcurrencyPolicy::Replace;
+    let mut later = busy(MIDNIGHT + HOUR + 120);
+    later.runs.as_mut().unwrap().active.as_mut().unwrap().run.created_at = at(MIDNIGHT + HOUR + 60);
+    assert_eq!((plan(&scan, &later).finish, key(&scan, &later)), (None, None));
+    assert_eq!(skipped(&scan, &later), Some(Skipped { count: 1, cause: Cause::RunActive }));
+}
+
+#[test]
+fn a_scan_without_schedule_whose_run_is_past_the_history_limit_is_done() {
+    let mut scan = scan();
+    scan.status = Some(status::next(&scan, &at_rest(ended(RunResult::Succeeded, "RunSucceeded")), None));
+    let mut purged = at_rest(ended(RunResult::Succeeded, "RunSucceeded"));
+    purged.runs.as_mut().unwrap().asked = None;
+    assert_eq!(plan(&scan, &purged), Plan::default());
+    says(&status::next(&scan, &purged, None), "Ready", "True", "RunSucceeded");
+}
+
+#[test]
 fn a_suspended_scan_starts_nothing_and_makes_up_for_nothing() {
     let mut scan = followed(MIDNIGHT + 60, MIDNIGHT + 60);
     scan.spec.suspend = true;
