@@ -260,30 +260,39 @@ CREATE TABLE alerts (
     deleted_at timestamptz,
     alert_uid text NOT NULL,
     alert_name text NOT NULL,
+    -- The name of the spec's rule, which tells the unit of value and threshold.
+    rule text NOT NULL,
     -- volume: node/name; node: its name; cluster: empty.
     scope text NOT NULL CHECK (scope IN ('Volume', 'Node', 'Cluster')),
     subject text COLLATE "C" NOT NULL,
     volume_id bigint REFERENCES volumes ON DELETE SET NULL,
-    state text NOT NULL CHECK (state IN ('Pending', 'Firing', 'NoData', 'Resolved')),
+    state text NOT NULL CHECK (state IN ('Pending', 'Firing', 'Resolved')),
     severity text NOT NULL CHECK (severity IN ('Info', 'Warning', 'Critical')),
-    -- The figure that was judged and the limit it was held against, in the rule's unit.
+    -- The last figure that was judged, and the limit it was held against; no figure: it is open for want of one.
     value double precision,
-    threshold double precision,
+    threshold double precision NOT NULL,
     message text NOT NULL DEFAULT '',
     fired_at timestamptz,
+    -- When its notifications were put down; absent while it is silenced.
+    told_at timestamptz,
     resolved_at timestamptz,
+    -- Who is told of its end, should the VolumeAlert be gone by then.
+    receivers jsonb NOT NULL DEFAULT '[]',
     CHECK ((state = 'Resolved') = (resolved_at IS NOT NULL)),
     CHECK (state <> 'Firing' OR fired_at IS NOT NULL)
 );
 
--- What is to be told about them, at least once, under a stable id.
+-- What is to be told, to one receiver each, at least once and under a stable id.
 CREATE TABLE alert_notifications (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    alert_id bigint NOT NULL REFERENCES alerts ON DELETE CASCADE,
-    notification_id uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
-    receiver text NOT NULL,
+    notification_id uuid NOT NULL UNIQUE,
+    alert_uid text NOT NULL,
+    alert_name text NOT NULL,
+    -- The receiver as the spec had it, and its name, in whose order notifications are delivered.
+    receiver jsonb NOT NULL,
+    receiver_name text NOT NULL,
     event text NOT NULL CHECK (event IN ('Firing', 'Reminder', 'Resolved')),
     payload jsonb NOT NULL,
     attempts integer NOT NULL DEFAULT 0,

@@ -39,8 +39,9 @@ CREATE INDEX idx_volume_sizes_volume_created ON volume_sizes (volume_id, created
 CREATE UNIQUE INDEX idx_alerts_open ON alerts (alert_uid, scope, subject) WHERE resolved_at IS NULL;
 CREATE INDEX idx_alerts_volume ON alerts (volume_id);
 CREATE INDEX idx_alerts_resolved ON alerts (resolved_at) WHERE resolved_at IS NOT NULL;
-CREATE INDEX idx_alert_notifications_alert ON alert_notifications (alert_id);
-CREATE INDEX idx_alert_notifications_due ON alert_notifications (next_attempt_at) WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX idx_alert_notifications_receiver ON alert_notifications (alert_uid, receiver_name, id);
+CREATE INDEX idx_alert_notifications_open ON alert_notifications (alert_uid, receiver_name, id) WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX idx_alert_notifications_created ON alert_notifications (created_at);
 
 CREATE INDEX idx_system_metrics_name_created ON system_metrics (name, subject, created_at DESC);
 CREATE INDEX idx_audit_events_subject ON audit_events (subject, id DESC);

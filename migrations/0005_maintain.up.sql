@@ -136,12 +136,19 @@ BEGIN
     ), container AS (
         DELETE FROM containers WHERE id IN (SELECT id FROM containers WHERE deleted_at < raw_limit ORDER BY deleted_at LIMIT batch) RETURNING 1
     ), alert AS (
-        DELETE FROM alerts WHERE id IN (SELECT id FROM alerts WHERE resolved_at < daily_limit ORDER BY resolved_at LIMIT batch) RETURNING 1
+        -- What was pending and never fired is no history.
+        DELETE FROM alerts WHERE id IN (
+            SELECT id FROM alerts WHERE resolved_at < CASE WHEN fired_at IS NULL THEN raw_limit ELSE daily_limit END ORDER BY resolved_at LIMIT batch)
+        RETURNING 1
+    ), notification AS (
+        DELETE FROM alert_notifications WHERE id IN (
+            SELECT id FROM alert_notifications WHERE created_at < raw_limit ORDER BY created_at LIMIT batch) RETURNING 1
     ), event AS (
         DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE created_at < daily_limit ORDER BY created_at LIMIT batch) RETURNING 1
     )
     SELECT jsonb_build_object('scan_runs', (SELECT count(*) FROM run), 'volumes', (SELECT count(*) FROM volume),
-        'containers', (SELECT count(*) FROM container), 'alerts', (SELECT count(*) FROM alert), 'audit_events', (SELECT count(*) FROM event))
+        'containers', (SELECT count(*) FROM container), 'alerts', (SELECT count(*) FROM alert),
+        'alert_notifications', (SELECT count(*) FROM notification), 'audit_events', (SELECT count(*) FROM event))
     INTO dropped;
     SELECT sum(value::bigint) INTO total FROM jsonb_each_text(dropped);
     IF total > 0 THEN

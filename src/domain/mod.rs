@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows Kubernetes, SQL, Docker or HTTP, and nothing here does I/O or reads a clock; every other module builds on it.
 
+pub mod alert;
 pub mod bytes;
 pub mod contract;
 pub mod dispatch;

@@ -306,8 +306,14 @@ async fn what_has_been_gone_for_long_is_deleted() {
          INSERT INTO containers (container_id, node, name, image, state, deleted_at) VALUES ('1', 'n', 'old', 'i', 'exited', now() - interval '31 days'),
              ('2', 'n', 'young', 'i', 'exited', now() - interval '29 days');
          INSERT INTO audit_events (created_at, action, subject) VALUES (now() - interval '731 days', 'old', 'x');
-         INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity, resolved_at)
-             VALUES ('u', 'a', 'Cluster', '', 'Resolved', 'Info', now() - interval '731 days'), ('u', 'a', 'Cluster', '', 'Resolved', 'Info', now())"
+         INSERT INTO alerts (alert_uid, alert_name, rule, scope, subject, state, severity, threshold, fired_at, resolved_at)
+             VALUES ('u', 'old', 'r', 'Cluster', '', 'Resolved', 'Info', 1, now(), now() - interval '731 days'),
+             ('u', 'young', 'r', 'Cluster', '', 'Resolved', 'Info', 1, now(), now() - interval '729 days'),
+             ('u', 'old, never fired', 'r', 'Cluster', '', 'Resolved', 'Info', 1, NULL, now() - interval '31 days'),
+             ('u', 'young, never fired', 'r', 'Cluster', '', 'Resolved', 'Info', 1, NULL, now() - interval '29 days');
+         INSERT INTO alert_notifications (created_at, notification_id, alert_uid, alert_name, receiver, receiver_name, event, payload)
+             VALUES (now() - interval '31 days', gen_random_uuid(), 'u', 'old', '{}', 'r', 'Firing', '{}'),
+             (now() - interval '29 days', gen_random_uuid(), 'u', 'young', '{}', 'r', 'Firing', '{}')"
             .to_owned(),
     )
     .await;
@@ -318,7 +324,8 @@ async fn what_has_been_gone_for_long_is_deleted() {
     assert_eq!(names("SELECT name FROM volumes ORDER BY name").await, ["there", "young"]);
     assert_eq!(names("SELECT name FROM containers").await, ["young"]);
     assert_eq!(database.number("SELECT count(*) FROM audit_events WHERE action = 'old'").await, 0);
-    assert_eq!(database.number("SELECT count(*) FROM alerts").await, 1);
+    assert_eq!(names("SELECT alert_name FROM alerts ORDER BY 1").await, ["young", "young, never fired"]);
+    assert_eq!(names("SELECT alert_name FROM alert_notifications").await, ["young"]);
 }
 
 #[tokio::test]

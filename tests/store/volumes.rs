@@ -124,19 +124,12 @@ async fn a_savepoint_takes_back_only_its_own_work() {
 }
 
 /// Of each constraint and unique index, a statement that only it refuses.
-const BROKEN: [(&str, &str); 34] = [
-    (
-        "alert_notifications_alert_id_fkey",
-        "INSERT INTO alert_notifications (alert_id, receiver, event, payload) VALUES (-1, 'r', 'Firing', '{}')",
-    ),
-    (
-        "alert_notifications_event_check",
-        "INSERT INTO alert_notifications (alert_id, receiver, event, payload) SELECT id, 'r', 'Odd', '{}' FROM alerts",
-    ),
+const BROKEN: [(&str, &str); 33] = [
+    ("alert_notifications_event_check", "UPDATE alert_notifications SET event = 'Odd'"),
     (
         "alert_notifications_notification_id_key",
-        "INSERT INTO alert_notifications (alert_id, notification_id, receiver, event, payload)
-             SELECT alert_id, notification_id, receiver, event, payload FROM alert_notifications",
+        "INSERT INTO alert_notifications (notification_id, alert_uid, alert_name, receiver, receiver_name, event, payload)
+             SELECT notification_id, alert_uid, alert_name, receiver, receiver_name, event, payload FROM alert_notifications",
     ),
     ("alerts_check", "UPDATE alerts SET state = 'Resolved'"),
     ("alerts_check1", "UPDATE alerts SET state = 'Firing'"),
@@ -152,7 +145,8 @@ const BROKEN: [(&str, &str); 34] = [
     ("container_volumes_volume_id_fkey", "UPDATE container_volumes SET volume_id = -1"),
     (
         "idx_alerts_open",
-        "INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity) SELECT alert_uid, 'b', scope, subject, state, severity FROM alerts",
+        "INSERT INTO alerts (alert_uid, alert_name, rule, scope, subject, state, severity, threshold)
+             SELECT alert_uid, 'b', rule, scope, subject, state, severity, threshold FROM alerts",
     ),
     (
         "idx_containers_container_id",
@@ -205,8 +199,10 @@ async fn every_constraint_holds() {
          INSERT INTO containers (container_id, node, name, image, state) VALUES ('c', 'n1', 'c', 'i', 'running');
          INSERT INTO container_volumes (container_id, volume_id, mount_path, read_write) SELECT containers.id, volumes.id, '/d', true FROM containers, volumes;
          INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness) SELECT scan_jobs.id, volumes.id, now(), 'Unknown' FROM scan_jobs, volumes;
-         INSERT INTO alerts (alert_uid, alert_name, scope, subject, state, severity) VALUES ('u', 'a', 'Volume', 's', 'Pending', 'Info');
-         INSERT INTO alert_notifications (alert_id, receiver, event, payload) SELECT id, 'r', 'Firing', '{}' FROM alerts";
+         INSERT INTO alerts (alert_uid, alert_name, rule, scope, subject, state, severity, threshold)
+             VALUES ('u', 'a', 'sizeAbove', 'Volume', 's', 'Pending', 'Info', 1);
+         INSERT INTO alert_notifications (notification_id, alert_uid, alert_name, receiver, receiver_name, event, payload)
+             VALUES (gen_random_uuid(), 'u', 'a', '{}', 'r', 'Firing', '{}')";
     database::execute(&mut conn, rows.to_owned()).await;
     let there: Vec<String> = sqlx::query_scalar(
         "SELECT conname::text FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid

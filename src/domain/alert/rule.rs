@@ -1,0 +1,412 @@
+//! What is asked of a subject: the rules, their limits and units, and how a figure is told to people.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Scope;
+use crate::domain::bytes::HumanBytes;
+
+/// Exactly one rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline, extend("x-kubernetes-validations" = [exactly_one()]))]
+pub struct RuleSpec {
+    /// Disk space of a volume, or of all volumes together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_above: Option<Bytes>,
+    /// Disk space of a volume in percent of the file system it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent_of_capacity_above: Option<Percent>,
+    /// Growth by at least five daily sizes. Volumes whose growth is not known yet count for nothing in a node's or the cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_above: Option<BytesPerDay>,
+    /// At its present growth a volume fills the file system it is on before so many days have passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_within: Option<Days>,
+    /// Files of a volume, or of all volumes together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files_above: Option<Files>,
+    /// No running container has mounted a volume, by our own observations, for longer than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unused_longer_than: Option<Days>,
+    /// Disk space of all candidates for removal that no container holds (see a VolumeScan's `unusedAfterDays`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate_bytes_above: Option<Bytes>,
+    /// Node: the age of its newest results. Cluster: the time since a run last succeeded on every node, or since the oldest selected scan was
+    /// made, when none ever did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scan_older_than: Option<Seconds>,
+    /// Nodes without a result in the last run of a scan; of several scans the one with most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_nodes_above: Option<Nodes>,
+    /// The controller cannot use the database; works without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_down: Option<DatabaseDown>,
+}
+
+macro_rules! limit {
+    ($(#[$doc:meta])* $name:ident, $field:ident: $type:ty, $min:literal, $max:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase")]
+        #[schemars(inline)]
+        pub struct $name {
+            /// The limit; what equals it is not above it.
+            #[schemars(range(min = $min, max = $max))]
+            pub $field: $type,
+        }
+    };
+}
+
+limit!(
+    /// A limit in bytes.
+    Bytes, bytes: i64, 0, 9_223_372_036_854_775_807_i64
+);
+limit!(
+    /// A limit in percent.
+    Percent, percent: i32, 0, 100
+);
+limit!(
+    /// A limit in bytes a day.
+    BytesPerDay, bytes_per_day: i64, 1, 9_223_372_036_854_775_807_i64
+);
+limit!(
+    /// A limit in days.
+    Days, days: i32, 1, 3650
+);
+limit!(
+    /// A limit in files.
+    Files, files: i64, 0, 9_223_372_036_854_775_807_i64
+);
+limit!(
+    /// A limit in seconds.
+    Seconds, seconds: i32, 60, 315_360_000
+);
+limit!(
+    /// A limit in nodes.
+    Nodes, nodes: i32, 0, 100_000
+);
+
+/// Has nothing to set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct DatabaseDown {}
+
+/// The names of all rules, in the order of [`RuleSpec`].
+pub const NAMES: [&str; 10] = [
+    "sizeAbove",
+    "percentOfCapacityAbove",
+    "growthAbove",
+    "fullWithin",
+    "filesAbove",
+    "unusedLongerThan",
+    "candidateBytesAbove",
+    "scanOlderThan",
+    "failedNodesAbove",
+    "databaseDown",
+];
+
+fn exactly_one() -> Value {
+    let given = NAMES.map(|name| format!("has(self.{name})")).join(", ");
+    json!({"rule": format!("[{given}].exists_one(given, given)"), "message": format!("must have exactly one of {}", NAMES.join(", "))})
+}
+
+/// One rule with its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// See [`RuleSpec::size_above`].
+    SizeAbove {
+        /// Limit.
+        bytes: i64,
+    },
+    /// See [`RuleSpec::percent_of_capacity_above`].
+    PercentOfCapacityAbove {
+        /// Limit.
+        percent: i32,
+    },
+    /// See [`RuleSpec::growth_above`].
+    GrowthAbove {
+        /// Limit.
+        bytes_per_day: i64,
+    },
+    /// See [`RuleSpec::full_within`].
+    FullWithin {
+        /// Limit.
+        days: i32,
+    },
+    /// See [`RuleSpec::files_above`].
+    FilesAbove {
+        /// Limit.
+        files: i64,
+    },
+    /// See [`RuleSpec::unused_longer_than`].
+    UnusedLongerThan {
+        /// Limit.
+        days: i32,
+    },
+    /// See [`RuleSpec::candidate_bytes_above`].
+    CandidateBytesAbove {
+        /// Limit.
+        bytes: i64,
+    },
+    /// See [`RuleSpec::scan_older_than`].
+    ScanOlderThan {
+        /// Limit.
+        seconds: i32,
+    },
+    /// See [`RuleSpec::failed_nodes_above`].
+    FailedNodesAbove {
+        /// Limit.
+        nodes: i32,
+    },
+    /// See [`RuleSpec::database_down`].
+    DatabaseDown,
+}
+
+/// Not exactly one rule is given; the schema lets that not pass.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("spec.rule: must have exactly one rule, has {0}")]
+pub struct NotOneRule(usize);
+
+impl RuleSpec {
+    /// The one rule.
+    pub fn rule(&self) -> Result<Rule, NotOneRule> {
+        let Self {
+            size_above,
+            percent_of_capacity_above,
+            growth_above,
+            full_within,
+            files_above,
+            unused_longer_than,
+            candidate_bytes_above,
+            scan_older_than,
+            failed_nodes_above,
+            database_down,
+        } = *self;
+        let given = [
+            size_above.map(|Bytes { bytes }| Rule::SizeAbove { bytes }),
+            percent_of_capacity_above.map(|Percent { percent }| Rule::PercentOfCapacityAbove { percent }),
+            growth_above.map(|BytesPerDay { bytes_per_day }| Rule::GrowthAbove { bytes_per_day }),
+            full_within.map(|Days { days }| Rule::FullWithin { days }),
+            files_above.map(|Files { files }| Rule::FilesAbove { files }),
+            unused_longer_than.map(|Days { days }| Rule::UnusedLongerThan { days }),
+            candidate_bytes_above.map(|Bytes { bytes }| Rule::CandidateBytesAbove { bytes }),
+            scan_older_than.map(|Seconds { seconds }| Rule::ScanOlderThan { seconds }),
+            failed_nodes_above.map(|Nodes { nodes }| Rule::FailedNodesAbove { nodes }),
+            database_down.map(|DatabaseDown {}| Rule::DatabaseDown),
+        ];
+        let mut given = given.into_iter().flatten();
+        match (given.next(), given.count()) {
+            (Some(rule), 0) => Ok(rule),
+            (first, more) => Err(NotOneRule(more + usize::from(first.is_some()))),
+        }
+    }
+}
+
+/// When a rule's figure opens a state, and when it ends one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limit {
+    /// In the rule's unit.
+    pub threshold: f64,
+    /// What fires ends only here.
+    pub clear: f64,
+    /// Small figures are the bad ones.
+    pub below: bool,
+}
+
+impl Limit {
+    /// Strictly beyond the threshold.
+    pub fn is_exceeded_by(&self, value: f64) -> bool {
+        if self.below { value < self.threshold } else { value > self.threshold }
+    }
+
+    /// The same of a figure that may be higher in truth.
+    pub fn is_exceeded_by_at_least(&self, value: f64) -> bool {
+        !self.below && value > self.threshold
+    }
+
+    /// Back by more than the hysteresis.
+    pub fn is_cleared_by(&self, value: f64) -> bool {
+        if self.below { value >= self.clear } else { value <= self.clear }
+    }
+}
+
+/// Without `clearBelow`, a figure that is measured must come back by this share of its limit: else one that wobbles at it would fire again
+/// and again.
+const HYSTERESIS: f64 = 0.05;
+
+impl Rule {
+    /// The name in specs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SizeAbove { .. } => NAMES[0],
+            Self::PercentOfCapacityAbove { .. } => NAMES[1],
+            Self::GrowthAbove { .. } => NAMES[2],
+            Self::FullWithin { .. } => NAMES[3],
+            Self::FilesAbove { .. } => NAMES[4],
+            Self::UnusedLongerThan { .. } => NAMES[5],
+            Self::CandidateBytesAbove { .. } => NAMES[6],
+            Self::ScanOlderThan { .. } => NAMES[7],
+            Self::FailedNodesAbove { .. } => NAMES[8],
+            Self::DatabaseDown => NAMES[9],
+        }
+    }
+
+    /// What its figures count.
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::SizeAbove { .. } | Self::CandidateBytesAbove { .. } => "bytes",
+            Self::PercentOfCapacityAbove { .. } => "percent",
+            Self::GrowthAbove { .. } => "bytesPerDay",
+            Self::FullWithin { .. } | Self::UnusedLongerThan { .. } => "days",
+            Self::FilesAbove { .. } => "files",
+            Self::ScanOlderThan { .. } => "seconds",
+            Self::FailedNodesAbove { .. } => "nodes",
+            Self::DatabaseDown => "",
+        }
+    }
+
+    /// Its limit in [`Rule::unit`].
+    #[expect(clippy::cast_precision_loss, reason = "a limit of 8 PiB need not be kept to the byte")]
+    pub fn threshold(self) -> f64 {
+        match self {
+            Self::SizeAbove { bytes } | Self::CandidateBytesAbove { bytes } => bytes as f64,
+            Self::PercentOfCapacityAbove { percent } => percent.into(),
+            Self::GrowthAbove { bytes_per_day } => bytes_per_day as f64,
+            Self::FullWithin { days } | Self::UnusedLongerThan { days } => days.into(),
+            Self::FilesAbove { files } => files as f64,
+            Self::ScanOlderThan { seconds } => seconds.into(),
+            Self::FailedNodesAbove { nodes } => nodes.into(),
+            Self::DatabaseDown => 0.0,
+        }
+    }
+
+    /// Its limit with `clearBelow`, or with the hysteresis that goes with its kind of figure.
+    #[expect(clippy::cast_precision_loss, reason = "a limit of 8 PiB need not be kept to the byte")]
+    pub fn limit(self, clear_below: Option<i64>) -> Limit {
+        let threshold = self.threshold();
+        let below = matches!(self, Self::FullWithin { .. });
+        let counted = matches!(
+            self,
+            Self::UnusedLongerThan { .. } | Self::ScanOlderThan { .. } | Self::FailedNodesAbove { .. } | Self::DatabaseDown
+        );
+        let clear = match clear_below {
+            Some(clear) => (clear as f64).min(threshold),
+            None if counted => threshold,
+            None if below => threshold * (1.0 + HYSTERESIS),
+            None => threshold * (1.0 - HYSTERESIS),
+        };
+        Limit { threshold, clear, below }
+    }
+
+    /// What its subjects may be.
+    pub const fn scopes(self) -> &'static [Scope] {
+        match self {
+            Self::SizeAbove { .. } | Self::GrowthAbove { .. } | Self::FilesAbove { .. } => {
+                &[Scope::Volume, Scope::Node, Scope::Cluster]
+            }
+            Self::PercentOfCapacityAbove { .. } | Self::FullWithin { .. } | Self::UnusedLongerThan { .. } => &[Scope::Volume],
+            Self::CandidateBytesAbove { .. } | Self::ScanOlderThan { .. } => &[Scope::Node, Scope::Cluster],
+            Self::FailedNodesAbove { .. } | Self::DatabaseDown => &[Scope::Cluster],
+        }
+    }
+
+    /// A figure and the limit for people: `12.0 GiB, above 10.0 GiB`.
+    pub fn tell(self, value: f64, at_least: bool) -> String {
+        let least = if at_least { "at least " } else { "" };
+        let (figure, limit) = (self.show(value), self.show(self.threshold()));
+        match self {
+            Self::SizeAbove { .. } | Self::FilesAbove { .. } => format!("{least}{figure}, limit {limit}"),
+            Self::PercentOfCapacityAbove { .. } => format!("{least}{figure} of its file system, limit {limit}"),
+            Self::GrowthAbove { .. } => format!("grows by {figure} a day, limit {limit}"),
+            Self::FullWithin { .. } => format!("fills its file system in {figure} at its present growth, limit {limit}"),
+            Self::UnusedLongerThan { .. } => format!("unused for {figure}, limit {limit}"),
+            Self::CandidateBytesAbove { .. } => format!("{least}{figure} in candidates for removal, limit {limit}"),
+            Self::ScanOlderThan { .. } => format!("no newer results for {figure}, limit {limit}"),
+            Self::FailedNodesAbove { .. } => format!("{figure} without a result in the last run, limit {limit}"),
+            Self::DatabaseDown => "the database cannot be used".to_owned(),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is shown in three digits")]
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::SizeAbove { .. } | Self::CandidateBytesAbove { .. } | Self::GrowthAbove { .. } => {
+                HumanBytes(value as i64).to_string()
+            }
+            Self::PercentOfCapacityAbove { .. } => format!("{value:.1} %"),
+            Self::FullWithin { .. } => counted(value, 1, "day"),
+            Self::UnusedLongerThan { .. } => counted(value, 0, "day"),
+            Self::FilesAbove { .. } => counted(value, 0, "file"),
+            Self::FailedNodesAbove { .. } => counted(value, 0, "node"),
+            Self::ScanOlderThan { .. } => {
+                humantime::format_duration(std::time::Duration::from_secs(value as u64)).to_string()
+            }
+            Self::DatabaseDown => String::new(),
+        }
+    }
+}
+
+fn counted(value: f64, decimals: usize, noun: &str) -> String {
+    // Downwards, so that a figure below its limit is never shown as the limit.
+    let scale = if decimals == 0 { 1.0 } else { 10.0 };
+    let value = (value * scale).floor() / scale;
+    let decimals = if value.fract() == 0.0 { 0 } else { decimals };
+    let plural = if (value - 1.0).abs() < f64::EPSILON { "" } else { "s" };
+    format!("{value:.decimals$} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: Value) -> RuleSpec {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn exactly_one_rule_is_a_rule() {
+        assert_eq!(spec(json!({"sizeAbove": {"bytes": 5}})).rule(), Ok(Rule::SizeAbove { bytes: 5 }));
+        assert_eq!(spec(json!({"databaseDown": {}})).rule(), Ok(Rule::DatabaseDown));
+        assert_eq!(spec(json!({})).rule(), Err(NotOneRule(0)));
+        assert_eq!(spec(json!({"databaseDown": {}, "filesAbove": {"files": 1}})).rule(), Err(NotOneRule(2)));
+    }
+
+    #[test]
+    fn names_are_those_of_the_spec() {
+        for (name, limit) in NAMES.into_iter().zip([
+            json!({"bytes": 1}),
+            json!({"percent": 1}),
+            json!({"bytesPerDay": 1}),
+            json!({"days": 1}),
+            json!({"files": 1}),
+            json!({"days": 1}),
+            json!({"bytes": 1}),
+            json!({"seconds": 60}),
+            json!({"nodes": 1}),
+            json!({}),
+        ]) {
+            assert_eq!(spec(json!({name: limit})).rule().unwrap().name(), name);
+        }
+    }
+
+    #[test]
+    fn measured_figures_must_come_back_by_five_percent_counted_ones_by_one() {
+        let limit = Rule::SizeAbove { bytes: 1000 }.limit(None);
+        assert!(limit.is_cleared_by(950.0) && !limit.is_cleared_by(951.0));
+        let limit = Rule::FailedNodesAbove { nodes: 2 }.limit(None);
+        assert!(limit.is_exceeded_by(3.0) && limit.is_cleared_by(2.0));
+        let limit = Rule::FullWithin { days: 10 }.limit(None);
+        assert!(limit.is_exceeded_by(9.9) && !limit.is_exceeded_by(10.0) && !limit.is_cleared_by(10.4) && limit.is_cleared_by(10.5));
+    }
+
+    #[test]
+    fn figures_are_told_with_their_limit() {
+        let told = |rule: Rule, value| rule.tell(value, false);
+        assert_eq!(told(Rule::SizeAbove { bytes: 1 << 30 }, 2_147_483_648.0), "2.00 GiB, limit 1.00 GiB");
+        assert_eq!(Rule::FilesAbove { files: 1 }.tell(2.0, true), "at least 2 files, limit 1 file");
+        assert_eq!(told(Rule::FullWithin { days: 7 }, 6.97), "fills its file system in 6.9 days at its present growth, limit 7 days");
+        assert_eq!(told(Rule::ScanOlderThan { seconds: 3600 }, 7260.0), "no newer results for 2h 1m, limit 1h");
+    }
+}
