@@ -35,6 +35,7 @@ pub struct Metrics {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
+    kind: &'static str,
     outcome: &'static str,
 }
 
@@ -78,7 +79,7 @@ impl Metrics {
             probe_seconds: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("volumeviz");
-        registry.register("reconciles", "Passes over VolumeScans by outcome", metrics.reconciles.clone());
+        registry.register("reconciles", "Passes over custom resources by kind and outcome", metrics.reconciles.clone());
         registry.register("reconcile_duration_seconds", "Duration of a pass", metrics.reconcile_seconds.clone());
         registry.register("errors", "Passes that failed, by reason", metrics.errors.clone());
         registry.register("runs_started", "Runs that started, by what asked for them", metrics.runs_started.clone());
@@ -100,7 +101,7 @@ impl Metrics {
             "Jobs taken from an agent that stopped renewing its lease",
             metrics.leases_expired.clone(),
         );
-        registry.register("status_writes", "Writes of a VolumeScan's status", metrics.status_writes.clone());
+        registry.register("status_writes", "Writes of a custom resource's status", metrics.status_writes.clone());
         registry.register("leader", "1 while this replica leads", metrics.leading.clone());
         registry.register("database_ready", "1 while the database can be used", metrics.database_ready.clone());
         registry.register(
@@ -111,9 +112,9 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a pass that began at `started`.
-    pub fn reconciled(&self, started: Instant, outcome: &'static str) {
-        self.reconciles.get_or_create(&Outcome { outcome }).inc();
+    /// Counts a pass over an object of this kind that began at `started`.
+    pub fn reconciled(&self, kind: &'static str, started: Instant, outcome: &'static str) {
+        self.reconciles.get_or_create(&Outcome { kind, outcome }).inc();
         self.reconcile_seconds.observe(started.elapsed().as_secs_f64());
     }
 

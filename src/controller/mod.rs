@@ -1,16 +1,20 @@
-//! The controller: elects a leader, watches the cluster and the database, reconciles VolumeScans.
+//! The controller: elects a leader, watches the cluster and the database, reconciles VolumeScans and VolumeAlerts.
 //!
 //! It never touches Docker. Only the leader plans, dispatches and writes status; losing the lease ends the process, it never pauses.
 
+pub mod alert;
 pub mod context;
 pub mod dispatch;
 pub mod fleet;
 pub mod health;
 pub mod leader;
 pub mod metrics;
+pub mod notify;
+mod patch;
 pub mod report;
 pub mod scan;
 pub mod sweep;
+mod unreadable;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +25,7 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::Config as ControllerConfig;
+use kube::runtime::controller::{Action, Config as ControllerConfig};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry;
@@ -38,10 +42,12 @@ use self::metrics::Metrics;
 use self::report::Reporter;
 use crate::api::{self, Access};
 use crate::config::database::{DatabaseArgs, Role};
-use crate::crd::VolumeScan;
+use crate::crd::{VolumeAlert, VolumeScan};
 use crate::http::{self, Check};
 use crate::store::{self, Store};
 
+const SCANS: &str = "volumescans";
+const ALERTS: &str = "volumealerts";
 /// A pass that takes longer is given up: the next one begins from what is true then.
 const PASS_DEADLINE: Duration = Duration::from_secs(5);
 /// Passes at the same time; each needs a database connection for a moment.
@@ -108,7 +114,7 @@ pub enum Error {
     #[error(transparent)]
     Watch(#[from] fleet::WatchEnded),
     /// The reconciler ended although nobody stopped it.
-    #[error("the reconciler of volumescans ended")]
+    #[error("the reconcilers ended")]
     ReconcilerEnded,
 }
 
@@ -179,7 +185,7 @@ async fn lead(
     metrics.set_leading(true);
     let passes_over = CancellationToken::new();
     let reconciling = async {
-        let ended = reconcile_scans(Arc::clone(&context), stop.clone()).await;
+        let ended = reconcile(Arc::clone(&context), stop.clone()).await;
         passes_over.cancel();
         // An end that nobody asked for must not look like an orderly one.
         Ok(if stop.is_cancelled() { ended } else { Err(Error::ReconcilerEnded) })
@@ -191,36 +197,70 @@ async fn lead(
     }
 }
 
-/// Reconciles every VolumeScan, once the fleet is known, until `stop`; the caller leads.
-pub async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
+/// Reconciles every VolumeScan and every VolumeAlert, once the fleet is known, until `stop`; the caller leads.
+pub async fn reconcile(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
     let mut fleet = context.fleet_changes();
     let known = fleet.wait_for(Option::is_some).map(|known| known.is_ok());
     tokio::select! {
         known = known => if !known { return Err(Error::ReconcilerEnded) },
         () = stop.cancelled() => return Ok(()),
     }
+    let config = || ControllerConfig::default().concurrency(CONCURRENT_PASSES);
     let scans: Api<DeserializeGuard<VolumeScan>> = Api::all(context.client.clone());
-    Controller::new(scans, watcher::Config::default())
-        .with_config(ControllerConfig::default().concurrency(CONCURRENT_PASSES))
+    let scans = Controller::new(scans, watcher::Config::default()).with_config(config());
+    let shared = Arc::new(alert::Shared { context: Arc::clone(&context), scans: scans.store() });
+    let scanning = scans
         .reconcile_all_on(health::changes(context.health_changes()))
-        .reconcile_all_on(fleet::changes(fleet))
-        .graceful_shutdown_on(stop.cancelled_owned())
-        .run(timed_pass, |scan, _, context| context.reporter.failed(&scan.name_any()), Arc::clone(&context))
-        .for_each(async |outcome| context.reporter.outcome(outcome))
-        .await;
+        .reconcile_all_on(fleet::changes(context.fleet_changes()))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(scan_pass, |scan, _, context| context.reporter.failed(SCANS, &scan.name_any()), Arc::clone(&context))
+        .for_each(async |outcome| context.reporter.outcome(SCANS, outcome));
+    tokio::join!(scanning, reconcile_alerts(shared, config(), stop));
     Ok(())
 }
 
-async fn timed_pass(
-    scan: Arc<DeserializeGuard<VolumeScan>>,
-    context: Arc<Context>,
-) -> Result<kube::runtime::controller::Action, scan::Error> {
+/// Judges only once every scan is known: what no scan looks at any more is over.
+async fn reconcile_alerts(shared: Arc<alert::Shared>, config: ControllerConfig, stop: CancellationToken) {
+    tokio::select! {
+        // An error is said of a watch that has ended, which ends the process.
+        _ = shared.scans.wait_until_ready() => {}
+        () = stop.cancelled() => return,
+    }
+    let context = Arc::clone(&shared.context);
+    let alerts: Api<DeserializeGuard<VolumeAlert>> = Api::all(context.client.clone());
+    Controller::new(alerts, watcher::Config::default())
+        .with_config(config)
+        .reconcile_all_on(health::changes(context.health_changes()))
+        .reconcile_all_on(fleet::changes(context.fleet_changes()))
+        .reconcile_all_on(context.results_changes())
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(alert_pass, |alert, _, shared| shared.context.reporter.failed(ALERTS, &alert.name_any()), shared)
+        .for_each(async |outcome| context.reporter.outcome(ALERTS, outcome))
+        .await;
+}
+
+async fn scan_pass(scan: Arc<DeserializeGuard<VolumeScan>>, context: Arc<Context>) -> Result<Action, scan::Error> {
     let started = Instant::now();
     let pass = scan::reconcile_any(scan, Arc::clone(&context));
     let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(scan::Error::Timeout(PASS_DEADLINE)));
-    context.metrics.reconciled(started, outcome.as_ref().map_or_else(scan::Error::step, |_| "Ok"));
+    context.metrics.reconciled(SCANS, started, outcome.as_ref().map_or_else(scan::Error::step, |_| "Ok"));
     if let Err(error) = &outcome {
         context.metrics.failed(error.reason());
+    }
+    outcome
+}
+
+async fn alert_pass(
+    alert: Arc<DeserializeGuard<VolumeAlert>>,
+    shared: Arc<alert::Shared>,
+) -> Result<Action, alert::Error> {
+    let started = Instant::now();
+    let pass = alert::reconcile_any(alert, Arc::clone(&shared));
+    let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(alert::Error::Timeout(PASS_DEADLINE)));
+    let metrics = &shared.context.metrics;
+    metrics.reconciled(ALERTS, started, outcome.as_ref().map_or_else(alert::Error::step, |_| "Ok"));
+    if let Err(error) = &outcome {
+        metrics.failed(error.reason());
     }
     outcome
 }

@@ -16,7 +16,7 @@ use volumeviz::controller::fleet::Fleet;
 use volumeviz::controller::health::DatabaseHealth;
 use volumeviz::controller::metrics::Metrics;
 use volumeviz::controller::report::Reporter;
-use volumeviz::controller::{health, reconcile_scans, sweep};
+use volumeviz::controller::{health, reconcile, sweep};
 use volumeviz::store::Store;
 
 use crate::seam::Seam;
@@ -84,7 +84,7 @@ async fn lead(setup: Setup, seam: Arc<Seam>) {
     };
     let (store, metrics) = (context.store.clone(), context.metrics.clone());
     tokio::select! {
-        ended = reconcile_scans(Arc::clone(&context), CancellationToken::new()) => ended.unwrap(),
+        ended = reconcile(Arc::clone(&context), CancellationToken::new()) => ended.unwrap(),
         never = health::watch(store, "cluster".to_owned(), metrics, health) => match never {},
         () = sweeping => {}
     }

@@ -33,6 +33,7 @@ mod operations;
 mod pooler;
 mod results;
 mod retention;
+mod samples;
 mod session;
 mod volumes;
 
