@@ -16,6 +16,7 @@ pub mod jobs;
 mod labels;
 mod metrics;
 pub mod nodes;
+pub mod notifications;
 pub mod page;
 pub mod results;
 pub mod runs;
