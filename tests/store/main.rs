@@ -29,6 +29,7 @@ mod inventory;
 mod life;
 mod lists;
 mod migrations;
+mod notifications;
 mod operations;
 mod pooler;
 mod results;

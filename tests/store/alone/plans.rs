@@ -12,7 +12,7 @@ use volumeviz::store::figures::{self, View};
 use volumeviz::store::filter::VolumeFilter;
 use volumeviz::store::page::{Direction, Page, VolumeList, VolumeSort};
 use volumeviz::store::sizes::{self, Range, Resolution};
-use volumeviz::store::{Labels, jobs, nodes, runs, volumes};
+use volumeviz::store::{Labels, jobs, nodes, notifications, runs, volumes};
 
 use crate::*;
 
@@ -70,12 +70,15 @@ const SEED: &str = "
         SELECT clock_timestamp() - make_interval(days => (n + id % 3)::integer), id, 1, 'Complete', 'Walk', 1, 1 FROM volumes, generate_series(0, 27, 3) AS n;
     INSERT INTO volume_sizes_daily SELECT id, (clock_timestamp() AT TIME ZONE 'UTC')::date - n, 'Walk', 1, 1, 1, 1, 1, 1, clock_timestamp() - make_interval(days => n)
         FROM volumes, generate_series(0, 5) AS n;
+    INSERT INTO alert_notifications (notification_id, alert_uid, alert_name, receiver, receiver_name, event, payload, delivered_at)
+        SELECT gen_random_uuid(), 'a' || n % 1000, 'a', '{}', 'r' || n % 5, 'Firing', '{}', CASE WHEN n % 10 > 0 THEN clock_timestamp() END
+        FROM generate_series(1, 100000) AS n;
     ANALYZE;
     LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on; SET auto_explain.log_level = notice;
     SET auto_explain.log_analyze = on; SET auto_explain.log_timing = off; SET client_min_messages = notice;";
 
 /// Tables of which no hot statement may read every row.
-const BIG: [&str; 9] = [
+const BIG: [&str; 10] = [
     "volumes",
     "volume_sizes",
     "volume_sizes_daily",
@@ -85,6 +88,7 @@ const BIG: [&str; 9] = [
     "scan_jobs",
     "containers",
     "container_volumes",
+    "alert_notifications",
 ];
 
 struct Server {
@@ -256,6 +260,23 @@ async fn leaders_statements(server: &mut Server, run: i64) {
     let view = View { scan_uid: "scan-uid", nodes: &one, unused_after_days: 30 };
     let indexes = ["idx_scan_jobs_node", "idx_scan_results_job_volume"];
     server.uses("totals of a scan", &indexes, async |conn| figures::read(conn, view, 10).await).await;
+    notifications_statements(server).await;
+}
+
+async fn notifications_statements(server: &mut Server) {
+    let (day, open, of_receiver) =
+        (std::time::Duration::from_secs(86_400), "idx_alert_notifications_open", "idx_alert_notifications_receiver");
+    let due = async |conn: &mut PgConnection| notifications::due(conn, &[], 4, 100, day).await;
+    server.uses("notifications that are due", &[open, "alert_notifications_pkey"], due).await;
+    server.uses("notifications in the queue", &[open], async |conn| notifications::queue(conn).await).await;
+    let (uid, names) = ("a7", ["r1", "r2", "r3"]);
+    let summary = async |conn: &mut PgConnection| notifications::summary(conn, uid, &names).await;
+    server.uses("notifications of an alert", &[of_receiver], summary).await;
+    let told = async |conn: &mut PgConnection| notifications::last_told(conn, uid, &names).await;
+    server.uses("who was last told", &[of_receiver], told).await;
+    let id = Uuid::new_v4();
+    let noted = async |conn: &mut PgConnection| notifications::delivered(conn, id).await;
+    server.uses("outcome of a notification", &["alert_notifications_notification_id_key"], noted).await;
 }
 
 async fn readers_statements(server: &mut Server) {
