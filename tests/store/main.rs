@@ -26,6 +26,7 @@ mod history;
 mod history_check;
 mod hostile;
 mod inventory;
+mod job;
 mod life;
 mod lists;
 mod migrations;
