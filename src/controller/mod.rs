@@ -2,6 +2,7 @@
 //!
 //! It never touches Docker. Only the leader plans, dispatches and writes status; losing the lease ends the process, it never pauses.
 
+pub mod contents;
 pub mod context;
 pub mod dispatch;
 pub mod fleet;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::contents::VolumeSeries;
 use self::context::{Context, Feeds};
 use self::dispatch::Dispatcher;
 use self::fleet::{AgentPods, Fleet};
@@ -81,6 +83,9 @@ pub struct Args {
     /// Jobs that agents may work on at a time, over all VolumeScans: each needs up to two database connections.
     #[arg(long, env = "VOLUMEVIZ_MAX_RUNNING_JOBS", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_running_jobs: u16,
+    /// Which volumes /metrics tells of one by one.
+    #[command(flatten)]
+    pub volume_series: VolumeSeries,
     /// The database, in the name of the controller's role.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -123,6 +128,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         agent_selector,
         agent_port,
         max_running_jobs,
+        volume_series,
         database,
     } = args;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
@@ -153,7 +159,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
             ended = fleet::watch(client.clone(), agents, fleet_sender) => ended.map_err(Error::from),
         }
     };
-    let leading = lead(elector, Arc::new(context), metrics.clone(), leading, stop.clone());
+    let leading = lead(elector, Arc::new(context), volume_series, leading, stop.clone());
     // Whatever ends first ends the process: no part is missed by a pod that still looks well.
     tokio::select! {
         served = serving => served.map_err(Error::from),
@@ -166,7 +172,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 async fn lead(
     mut elector: Elector,
     context: Arc<Context>,
-    metrics: Metrics,
+    volume_series: VolumeSeries,
     leading: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -176,7 +182,7 @@ async fn lead(
     }
     tracing::info!("leading");
     leading.store(true, Ordering::Relaxed);
-    metrics.set_leading(true);
+    context.metrics.set_leading(true);
     let passes_over = CancellationToken::new();
     let reconciling = async {
         let ended = reconcile_scans(Arc::clone(&context), stop.clone()).await;
@@ -188,6 +194,7 @@ async fn lead(
         // A lost lease ends it at once, whatever pass is under way: another process may lead by now.
         led = async { tokio::try_join!(reconciling, elector.keep(&passes_over)) } => led.map_err(Error::from).and_then(|(ended, ())| ended),
         never = sweep::run(Arc::clone(&context)) => match never {},
+        never = contents::watch(Arc::clone(&context), volume_series) => match never {},
     }
 }
 
@@ -200,7 +207,9 @@ pub async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> 
         () = stop.cancelled() => return Ok(()),
     }
     let scans: Api<DeserializeGuard<VolumeScan>> = Api::all(context.client.clone());
-    Controller::new(scans, watcher::Config::default())
+    let controller = Controller::new(scans, watcher::Config::default());
+    context.metrics.contents().follow(controller.store());
+    controller
         .with_config(ControllerConfig::default().concurrency(CONCURRENT_PASSES))
         .reconcile_all_on(health::changes(context.health_changes()))
         .reconcile_all_on(fleet::changes(fleet))

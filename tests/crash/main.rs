@@ -20,6 +20,7 @@ mod database;
 mod end;
 mod kubernetes;
 mod life;
+mod metrics;
 mod postgres;
 mod process;
 mod seam;

@@ -18,6 +18,7 @@ mod clock;
 mod command_line;
 mod concurrency;
 mod connection;
+mod contents;
 mod controller;
 mod database;
 mod fencing;
