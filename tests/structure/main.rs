@@ -12,3 +12,4 @@ mod chart;
 mod generated;
 mod layers;
 mod metrics;
+mod rules;
