@@ -1,4 +1,4 @@
-//! What the controller counts. Labels come from closed sets; no object's name is one.
+//! What the controller counts. Labels come from closed sets; no object's name is one, but in [`Contents`].
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use super::contents::Contents;
 use crate::domain::run::{NodeCounts, RunKey, RunResult};
 use crate::store::runs::Queue;
 
@@ -31,6 +32,7 @@ pub struct Metrics {
     leading: Gauge,
     database_ready: Gauge,
     probe_seconds: Gauge<f64, AtomicU64>,
+    contents: Contents,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +79,7 @@ impl Metrics {
             leading: Gauge::default(),
             database_ready: Gauge::default(),
             probe_seconds: Gauge::default(),
+            contents: Contents::default(),
         };
         let registry = registry.sub_registry_with_prefix("volumeviz");
         registry.register("reconciles", "Passes over custom resources by kind and outcome", metrics.reconciles.clone());
@@ -109,6 +112,11 @@ impl Metrics {
             "Duration of the last database probe",
             metrics.probe_seconds.clone(),
         );
+        registry.register_collector(Box::new(metrics.contents.clone()));
+        // A series that begins with its first event hides it from `increase`.
+        for result in [RunResult::Succeeded, RunResult::Partial, RunResult::Failed, RunResult::Cancelled] {
+            drop(metrics.runs.get_or_create(&Ended { result: result.as_str() }));
+        }
         metrics
     }
 
@@ -167,11 +175,17 @@ impl Metrics {
     /// Counts an ended run.
     pub fn run_ended(&self, result: RunResult) {
         self.runs.get_or_create(&Ended { result: result.as_str() }).inc();
+        self.contents.changed();
     }
 
     /// Counts a written status.
     pub fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    /// What is in the volumes.
+    pub const fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// Says whether this replica leads.

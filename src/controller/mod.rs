@@ -3,6 +3,7 @@
 //! It never touches Docker. Only the leader plans, dispatches and writes status; losing the lease ends the process, it never pauses.
 
 pub mod alert;
+pub mod contents;
 pub mod context;
 pub mod dispatch;
 pub mod fleet;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::contents::VolumeSeries;
 use self::context::{Context, Feeds};
 use self::dispatch::Dispatcher;
 use self::fleet::{AgentPods, Fleet};
@@ -87,6 +89,9 @@ pub struct Args {
     /// Jobs that agents may work on at a time, over all VolumeScans: each needs up to two database connections.
     #[arg(long, env = "VOLUMEVIZ_MAX_RUNNING_JOBS", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_running_jobs: u16,
+    /// Which volumes /metrics tells of one by one.
+    #[command(flatten)]
+    pub volume_series: VolumeSeries,
     /// The database, in the name of the controller's role.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -129,6 +134,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         agent_selector,
         agent_port,
         max_running_jobs,
+        volume_series,
         database,
     } = args;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
@@ -159,7 +165,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
             ended = fleet::watch(client.clone(), agents, fleet_sender) => ended.map_err(Error::from),
         }
     };
-    let leading = lead(elector, Arc::new(context), metrics.clone(), leading, stop.clone());
+    let leading = lead(elector, Arc::new(context), volume_series, leading, stop.clone());
     // Whatever ends first ends the process: no part is missed by a pod that still looks well.
     tokio::select! {
         served = serving => served.map_err(Error::from),
@@ -172,7 +178,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 async fn lead(
     mut elector: Elector,
     context: Arc<Context>,
-    metrics: Metrics,
+    volume_series: VolumeSeries,
     leading: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -182,7 +188,7 @@ async fn lead(
     }
     tracing::info!("leading");
     leading.store(true, Ordering::Relaxed);
-    metrics.set_leading(true);
+    context.metrics.set_leading(true);
     let passes_over = CancellationToken::new();
     let reconciling = async {
         let ended = reconcile(Arc::clone(&context), stop.clone()).await;
@@ -194,6 +200,7 @@ async fn lead(
         // A lost lease ends it at once, whatever pass is under way: another process may lead by now.
         led = async { tokio::try_join!(reconciling, elector.keep(&passes_over)) } => led.map_err(Error::from).and_then(|(ended, ())| ended),
         never = sweep::run(Arc::clone(&context)) => match never {},
+        never = contents::watch(Arc::clone(&context), volume_series) => match never {},
     }
 }
 
@@ -208,6 +215,7 @@ pub async fn reconcile(context: Arc<Context>, stop: CancellationToken) -> Result
     let config = || ControllerConfig::default().concurrency(CONCURRENT_PASSES);
     let scans: Api<DeserializeGuard<VolumeScan>> = Api::all(context.client.clone());
     let scans = Controller::new(scans, watcher::Config::default()).with_config(config());
+    context.metrics.contents().follow(scans.store());
     let shared = Arc::new(alert::Shared { context: Arc::clone(&context), scans: scans.store() });
     let scanning = scans
         .reconcile_all_on(health::changes(context.health_changes()))

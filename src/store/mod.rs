@@ -7,6 +7,7 @@ pub mod agent;
 pub mod alerts;
 pub mod audit;
 pub mod containers;
+pub mod contents;
 mod error;
 pub mod figures;
 pub mod filter;

@@ -1,5 +1,6 @@
 //! The controller dies at each of its side effects, just before it and just after it; the next one goes on from what is true, and what is
-//! left in the end is what a life without a death leaves.
+//! left in the end is what a life without a death leaves. In the same world: what a controller tells in `/metrics`, and what it does about
+//! trouble.
 //!
 //! Run by `tests/with-postgres tests/with-apiserver`. By default the process dies at the first side effect of each kind, at those that all
 //! lives begin with in one life only; with `CRASH_AT=all` at every one.
@@ -19,10 +20,12 @@ mod database;
 mod end;
 mod kubernetes;
 mod life;
+mod metrics;
 mod postgres;
 mod process;
 mod seam;
 mod stories;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::agents::Conduct::{Die, Finish, Hold};
 use crate::life::{Story, World};
 
 /// Both jobs of the newest run are claimed.
-const BOTH_RUN: &str = "SELECT to_jsonb(count(*) = 2) FROM scan_jobs
+pub(crate) const BOTH_RUN: &str = "SELECT to_jsonb(count(*) = 2) FROM scan_jobs
     WHERE run_id = (SELECT max(id) FROM scan_runs) AND status = 'running'";
 
 /// Measures once and is deleted when its time is over.
@@ -19,6 +19,10 @@ pub(crate) const ONCE: Story = Story {
         async { world.wait("the scan to be deleted", async || world.scan().await.is_none()).await }.boxed_local()
     },
 };
+
+/// Nothing of its own: the test tells what happens.
+pub(crate) const PLAIN: Story =
+    Story { scan: || (json!({}), Value::Null), sweeps: false, script: |_| async {}.boxed_local() };
 
 /// Due by its schedule, replaced by a trigger, cancelled, and triggered once more.
 pub(crate) const REPLACED: Story = Story {

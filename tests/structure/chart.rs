@@ -1,10 +1,11 @@
-//! What the chart makes of the ways to one's own database: a pooler, certificates, an image for backups.
+//! What the chart makes of the ways to one's own database: a pooler, certificates, an image for backups; and of what `/metrics` tells.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Parser;
 use serde_json::Value;
 
 /// Helm, as `make setup` builds it.
@@ -19,29 +20,34 @@ fn helm() -> PathBuf {
     folder.join("helm")
 }
 
-/// The containers of a release with its own database and backups, by name, and the volumes of the pod of each.
+/// All objects of a release with its own database and backups.
+pub(crate) fn objects(values: &[&str]) -> Vec<Value> {
+    let fixed = [
+        "database.mode=external",
+        "database.external.host=database.example.com",
+        "database.existingSecrets.owner=owner",
+        "database.existingSecrets.controller=controller",
+        "database.existingSecrets.agent=agent",
+        "backup.enabled=true",
+    ];
+    let mut command = Command::new(helm());
+    command.args(["template", "volumeviz"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz"));
+    for value in fixed.iter().chain(values) {
+        command.args(["--set", value]);
+    }
+    let output = command.output().expect("helm: `make setup` builds it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let documents = serde_yaml::Deserializer::from_slice(&output.stdout);
+    documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
+}
+
+/// The containers of such a release, by name, and the volumes of the pod of each.
 struct Rendered(BTreeMap<String, (Value, Value)>);
 
 impl Rendered {
     fn with(values: &[&str]) -> Self {
-        let fixed = [
-            "database.mode=external",
-            "database.external.host=database.example.com",
-            "database.existingSecrets.owner=owner",
-            "database.existingSecrets.controller=controller",
-            "database.existingSecrets.agent=agent",
-            "backup.enabled=true",
-        ];
-        let mut command = Command::new(helm());
-        command.args(["template", "volumeviz"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz"));
-        for value in fixed.iter().chain(values) {
-            command.args(["--set", value]);
-        }
-        let output = command.output().expect("helm: `make setup` builds it");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let mut containers = BTreeMap::new();
-        for document in serde_yaml::Deserializer::from_slice(&output.stdout) {
-            let object = <Value as serde::Deserialize>::deserialize(document).unwrap();
+        for object in objects(values) {
             for path in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
                 let Some(pod) = object.pointer(path) else { continue };
                 for container in pod["containers"].as_array().unwrap() {
@@ -157,4 +163,26 @@ fn backups_run_in_the_servers_image_unless_given_one() {
     let image = |values: &[&str]| Rendered::with(values).0["backup"].0["image"].as_str().unwrap().to_owned();
     assert_eq!(image(&["database.bundled.image=postgres:16"]), "postgres:16");
     assert_eq!(image(&["backup.image=registry.example.com/postgres:15"]), "registry.example.com/postgres:15");
+}
+
+/// The binary takes what the chart gives it.
+#[test]
+fn the_series_of_volumes_are_as_many_as_asked_for() {
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        series: volumeviz::controller::contents::VolumeSeries,
+    }
+    let given = |values: &[&str]| {
+        let rendered = Rendered::with(values);
+        let options = ["top", "all", "max"].map(|name| {
+            let variable = format!("VOLUMEVIZ_METRICS_{}_VOLUMES", name.to_uppercase());
+            format!("--metrics-{name}-volumes={}", rendered.variable("controller", &variable))
+        });
+        let series = Options::try_parse_from(std::iter::once("volumeviz".to_owned()).chain(options)).unwrap().series;
+        (series.top, series.all, series.max)
+    };
+    assert_eq!(given(&[]), (20, false, 5000));
+    let values = ["metrics.volumes.top=3", "metrics.volumes.all=true", "metrics.volumes.max=1000000"];
+    assert_eq!(given(&values), (3, true, 1_000_000));
 }

@@ -11,3 +11,5 @@
 mod chart;
 mod generated;
 mod layers;
+mod metrics;
+mod rules;
