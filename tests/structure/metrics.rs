@@ -26,7 +26,7 @@ pub(crate) fn controllers() -> BTreeSet<String> {
     let mut registry = Registry::default();
     let metrics = controller::metrics::Metrics::register(&mut registry);
     // What has labels is told once it has happened.
-    metrics.reconciled(Instant::now(), "Ok");
+    metrics.reconciled("volumescans", Instant::now(), "Ok");
     metrics.failed("Timeout");
     metrics.run_started(&RunKey::Once);
     metrics.run_ended(RunResult::Succeeded);
