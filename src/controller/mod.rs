@@ -52,8 +52,11 @@ const SCANS: &str = "volumescans";
 const ALERTS: &str = "volumealerts";
 /// A pass that takes longer is given up: the next one begins from what is true then.
 const PASS_DEADLINE: Duration = Duration::from_secs(5);
-/// Passes at the same time; each needs a database connection for a moment.
+/// Passes over scans at the same time; each needs a database connection for a moment.
 const CONCURRENT_PASSES: u16 = 8;
+/// The same over alerts, all of which wait for a run's end: each may keep the database busy with every volume, and more at a time would only make
+/// each too slow (docs/benchmarks.md).
+const CONCURRENT_JUDGEMENTS: u16 = 2;
 const CLUSTER_UID_TIMEOUT: Duration = Duration::from_secs(5);
 const CLUSTER_UID_RETRY: Duration = Duration::from_secs(2);
 
@@ -212,9 +215,9 @@ pub async fn reconcile(context: Arc<Context>, stop: CancellationToken) -> Result
         known = known => if !known { return Err(Error::ReconcilerEnded) },
         () = stop.cancelled() => return Ok(()),
     }
-    let config = || ControllerConfig::default().concurrency(CONCURRENT_PASSES);
+    let config = |passes| ControllerConfig::default().concurrency(passes);
     let scans: Api<DeserializeGuard<VolumeScan>> = Api::all(context.client.clone());
-    let scans = Controller::new(scans, watcher::Config::default()).with_config(config());
+    let scans = Controller::new(scans, watcher::Config::default()).with_config(config(CONCURRENT_PASSES));
     context.metrics.contents().follow(scans.store());
     let shared = Arc::new(alert::Shared { context: Arc::clone(&context), scans: scans.store() });
     let scanning = scans
@@ -223,7 +226,7 @@ pub async fn reconcile(context: Arc<Context>, stop: CancellationToken) -> Result
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(scan_pass, |scan, _, context| context.reporter.failed(SCANS, &scan.name_any()), Arc::clone(&context))
         .for_each(async |outcome| context.reporter.outcome(SCANS, outcome));
-    tokio::join!(scanning, reconcile_alerts(shared, config(), stop));
+    tokio::join!(scanning, reconcile_alerts(shared, config(CONCURRENT_JUDGEMENTS), stop));
     Ok(())
 }
 

@@ -226,6 +226,15 @@ async fn a_volume_in_use_is_not_unused() {
 }
 
 #[tokio::test]
+async fn what_was_unused_for_too_short_a_time_is_no_candidate() {
+    let database = Database::new().await;
+    scan(&database, "once", &[("n1", &[("old", 2000), ("young", 700)])]).await;
+    execute(&database, "UPDATE volumes SET unused_since = last_seen_at - make_interval(days => CASE name WHEN 'old' THEN 31 ELSE 29 END)").await;
+    let read = nodes(&database, Rule::CandidateBytesAbove { bytes: 1 }, 0).await;
+    assert_eq!(read[0].sample, Sample::Exactly(2000.0));
+}
+
+#[tokio::test]
 async fn a_removed_volume_has_no_figure_and_is_told_to_be_gone() {
     let database = Database::new().await;
     scan(&database, "t:1", &[("n1", &[("kept", 2000), ("removed", 2000)])]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 
 use super::plan::Plan;
 use super::tell::Author;
@@ -22,25 +22,33 @@ pub async fn apply(
     plan: &Plan,
     now: DateTime<Utc>,
 ) -> Result<Option<Vec<Open>>, store::Error> {
-    let alert = author.row();
-    let Plan { states, ends, notifications } = plan;
-    let queued = queued(notifications);
-    let written = context.store.run("write down what an alert judged", WRITE_DEADLINE, async |conn| {
-        let mut transaction = conn.begin().await?;
-        let ended = alerts::end(&mut transaction, ends, now).await?;
-        let noted = alerts::note(&mut transaction, alert, states, now).await?;
-        if (ended, noted) != (ends.len(), states.len()) {
-            transaction.rollback().await?;
-            return Ok(None);
-        }
-        notifications::put(&mut transaction, &queued).await?;
-        let open = alerts::open(&mut transaction, alert.uid).await?;
-        transaction.commit().await?;
-        Ok(Some(open))
-    });
+    let written = context
+        .store
+        .run("write down what an alert judged", WRITE_DEADLINE, async |conn| write(conn, author, plan, now).await);
     let written = written.await?;
     context.notifier.wake();
     Ok(written)
+}
+
+/// The same on a connection.
+pub async fn write(
+    conn: &mut PgConnection,
+    author: &Author<'_>,
+    plan: &Plan,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Vec<Open>>> {
+    let Plan { states, ends, notifications } = plan;
+    let mut transaction = conn.begin().await?;
+    let ended = alerts::end(&mut transaction, ends, now).await?;
+    let noted = alerts::note(&mut transaction, author.row(), states, now).await?;
+    if (ended, noted) != (ends.len(), states.len()) {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    notifications::put(&mut transaction, &queued(notifications)).await?;
+    let open = alerts::open(&mut transaction, author.uid).await?;
+    transaction.commit().await?;
+    Ok(Some(open))
 }
 
 /// Writes down that the database was away, and that this is over.
