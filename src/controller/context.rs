@@ -12,6 +12,7 @@ use super::dispatch::Dispatcher;
 use super::fleet::Fleet;
 use super::health::DatabaseHealth;
 use super::metrics::Metrics;
+use super::notify::Notifier;
 use super::report::Reporter;
 use crate::crd::{VolumeScan, VolumeScanStatus};
 use crate::store::Store;
@@ -29,6 +30,8 @@ pub struct Context {
     pub dispatcher: Dispatcher,
     /// Logs, Events.
     pub reporter: Reporter,
+    /// Tells receivers of alerts.
+    pub notifier: Notifier,
     /// Counters.
     pub metrics: Metrics,
     health: watch::Receiver<DatabaseHealth>,
@@ -45,6 +48,16 @@ struct Written {
     status: VolumeScanStatus,
 }
 
+/// The parts of a [`Context`] by which passes reach others.
+pub struct Outlets {
+    /// Offers tickets to agents.
+    pub dispatcher: Dispatcher,
+    /// Logs, Events.
+    pub reporter: Reporter,
+    /// Tells receivers of alerts.
+    pub notifier: Notifier,
+}
+
 /// The parts of a [`Context`] that other tasks feed.
 pub struct Feeds {
     /// From the health task.
@@ -55,20 +68,15 @@ pub struct Feeds {
 
 impl Context {
     /// Puts the parts together.
-    pub fn new(
-        client: Client,
-        store: Store,
-        dispatcher: Dispatcher,
-        reporter: Reporter,
-        metrics: Metrics,
-        feeds: Feeds,
-    ) -> Self {
+    pub fn new(client: Client, store: Store, outlets: Outlets, metrics: Metrics, feeds: Feeds) -> Self {
+        let Outlets { dispatcher, reporter, notifier } = outlets;
         let Feeds { health, fleet } = feeds;
         Self {
             client,
             store,
             dispatcher,
             reporter,
+            notifier,
             metrics,
             health,
             fleet,

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use super::notify;
 use crate::domain::run::{NodeCounts, RunKey, RunResult};
 use crate::store::runs::Queue;
 
@@ -31,6 +32,8 @@ pub struct Metrics {
     leading: Gauge,
     database_ready: Gauge,
     probe_seconds: Gauge<f64, AtomicU64>,
+    /// Of notifications.
+    pub notifications: notify::Metrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,8 +79,10 @@ impl Metrics {
             leading: Gauge::default(),
             database_ready: Gauge::default(),
             probe_seconds: Gauge::default(),
+            notifications: notify::Metrics::default(),
         };
         let registry = registry.sub_registry_with_prefix("volumeviz");
+        metrics.notifications.register(registry);
         registry.register("reconciles", "Passes over VolumeScans by outcome", metrics.reconciles.clone());
         registry.register("reconcile_duration_seconds", "Duration of a pass", metrics.reconcile_seconds.clone());
         registry.register("errors", "Passes that failed, by reason", metrics.errors.clone());

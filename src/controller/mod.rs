@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod health;
 pub mod leader;
 pub mod metrics;
+pub mod notify;
 pub mod report;
 pub mod scan;
 pub mod sweep;
@@ -29,12 +30,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::context::{Context, Feeds};
+use self::context::{Context, Feeds, Outlets};
 use self::dispatch::Dispatcher;
 use self::fleet::{AgentPods, Fleet};
 use self::health::DatabaseHealth;
 use self::leader::Elector;
 use self::metrics::Metrics;
+use self::notify::{Identity, Notifier};
 use self::report::Reporter;
 use crate::api::{self, Access};
 use crate::config::database::{DatabaseArgs, Role};
@@ -81,6 +83,9 @@ pub struct Args {
     /// Jobs that agents may work on at a time, over all VolumeScans: each needs up to two database connections.
     #[arg(long, env = "VOLUMEVIZ_MAX_RUNNING_JOBS", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_running_jobs: u16,
+    /// Where notifications may go.
+    #[command(flatten)]
+    pub notify: notify::Settings,
     /// The database, in the name of the controller's role.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -123,6 +128,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         agent_selector,
         agent_port,
         max_running_jobs,
+        notify,
         database,
     } = args;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
@@ -140,11 +146,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let serving = http::serve(listener, http::router(checks, Arc::new(registry)).merge(api.router()));
 
     let elector = Elector::new(client.clone(), &namespace, &lease_name, format!("{pod_name}_{}", uuid::Uuid::new_v4()));
+    let identity = Identity { namespace: namespace.clone(), pod_name: pod_name.clone() };
+    let notifier = Notifier::new(client.clone(), identity, notify, metrics.notifications.clone());
     let agents = AgentPods { namespace, selector: agent_selector, daemonset: agent_daemonset };
     let reporter = Reporter::new(client.clone(), &pod_name);
     let dispatcher = Dispatcher::new(agent_port, max_running_jobs.into(), metrics.clone())?;
-    let feeds = Feeds { health, fleet };
-    let context = Context::new(client.clone(), store.clone(), dispatcher, reporter, metrics.clone(), feeds);
+    let (outlets, feeds) = (Outlets { dispatcher, reporter, notifier }, Feeds { health, fleet });
+    let context = Context::new(client.clone(), store.clone(), outlets, metrics.clone(), feeds);
     let watching = async {
         let cluster_uid = cluster_uid(&client).await;
         let probing = health::watch(store, cluster_uid, metrics.clone(), health_sender);
@@ -188,6 +196,7 @@ async fn lead(
         // A lost lease ends it at once, whatever pass is under way: another process may lead by now.
         led = async { tokio::try_join!(reconciling, elector.keep(&passes_over)) } => led.map_err(Error::from).and_then(|(ended, ())| ended),
         never = sweep::run(Arc::clone(&context)) => match never {},
+        never = context.notifier.run(context.store.clone(), context.health_changes()) => match never {},
     }
 }
 
