@@ -1,11 +1,11 @@
-//! What the chart makes of the ways to one's own database: a pooler, certificates, an image for backups.
+//! What the chart makes of the ways to one's own database (a pooler, certificates, an image for backups) and to receivers of alerts.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Helm, as `make setup` builds it.
 fn helm() -> PathBuf {
@@ -19,8 +19,8 @@ fn helm() -> PathBuf {
     folder.join("helm")
 }
 
-/// The containers of a release with its own database and backups, by name, and the volumes of the pod of each.
-struct Rendered(BTreeMap<String, (Value, Value)>);
+/// The containers of a release with its own database and backups, by name, and the volumes of the pod of each; all its objects.
+struct Rendered(BTreeMap<String, (Value, Value)>, Vec<Value>);
 
 impl Rendered {
     fn with(values: &[&str]) -> Self {
@@ -39,7 +39,7 @@ impl Rendered {
         }
         let output = command.output().expect("helm: `make setup` builds it");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut containers = BTreeMap::new();
+        let (mut containers, mut objects) = (BTreeMap::new(), Vec::new());
         for document in serde_yaml::Deserializer::from_slice(&output.stdout) {
             let object = <Value as serde::Deserialize>::deserialize(document).unwrap();
             for path in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
@@ -49,9 +49,10 @@ impl Rendered {
                     containers.insert(name, (container.clone(), pod["volumes"].clone()));
                 }
             }
+            objects.push(object);
         }
         assert_eq!(containers.keys().collect::<Vec<_>>(), ["agent", "backup", "controller", "maintain"]);
-        let rendered = Self(containers);
+        let rendered = Self(containers, objects);
         rendered.every_mount_has_its_volume();
         rendered
     }
@@ -70,6 +71,13 @@ impl Rendered {
         let variables = self.0[container].0["env"].as_array().unwrap();
         let found = variables.iter().find(|variable| variable["name"] == name);
         found.map_or("", |variable| variable["value"].as_str().unwrap())
+    }
+
+    /// The rules about a resource in the Role of this name.
+    fn rules(&self, role: &str, resource: &str) -> Vec<&Value> {
+        let named = self.1.iter().filter(|object| object["kind"] == "Role" && object["metadata"]["name"] == role);
+        let rules = named.flat_map(|role| role["rules"].as_array().unwrap());
+        rules.filter(|rule| rule["resources"].as_array().unwrap().iter().any(|named| named == resource)).collect()
     }
 
     /// Files of the Secret of this name that the pod of a container has.
@@ -157,4 +165,32 @@ fn backups_run_in_the_servers_image_unless_given_one() {
     let image = |values: &[&str]| Rendered::with(values).0["backup"].0["image"].as_str().unwrap().to_owned();
     assert_eq!(image(&["database.bundled.image=postgres:16"]), "postgres:16");
     assert_eq!(image(&["backup.image=registry.example.com/postgres:15"]), "registry.example.com/postgres:15");
+}
+
+#[test]
+fn receivers_are_allowed_and_their_secrets_readable_as_the_values_say() {
+    let plain = Rendered::with(&[]);
+    for unset in ["VOLUMEVIZ_ALERTMANAGER_URL", "VOLUMEVIZ_NOTIFY_ALLOW"] {
+        assert_eq!(plain.variable("controller", unset), "", "{unset}");
+    }
+    let [rule] = plain.rules("volumeviz-controller", "secrets")[..] else { panic!("one rule about Secrets") };
+    assert_eq!((&rule["verbs"], &rule["resourceNames"]), (&json!(["get"]), &Value::Null));
+    let chosen = Rendered::with(&[
+        "alerts.alertmanagerUrl=http://alertmanager.monitoring.svc:9093",
+        "alerts.allow={hooks.example.internal:8080,[fd00::5]:80}",
+        "alerts.secretNames={chat,pager}",
+    ]);
+    let set = ["VOLUMEVIZ_ALERTMANAGER_URL", "VOLUMEVIZ_NOTIFY_ALLOW"].map(|name| chosen.variable("controller", name));
+    assert_eq!(set, ["http://alertmanager.monitoring.svc:9093", "hooks.example.internal:8080,[fd00::5]:80"]);
+    let [rule] = chosen.rules("volumeviz-controller", "secrets")[..] else { panic!("one rule about Secrets") };
+    assert_eq!((&rule["verbs"], &rule["resourceNames"]), (&json!(["get"]), &json!(["chat", "pager"])));
+}
+
+/// Events about cluster-scoped objects live in the namespace default.
+#[test]
+fn events_about_alerts_may_be_written() {
+    let rendered = Rendered::with(&[]);
+    let [rule] = rendered.rules("volumeviz-events", "events")[..] else { panic!("one rule about Events") };
+    assert!(rule["verbs"].as_array().unwrap().contains(&json!("create")), "{rule}");
+    assert_eq!(rule["apiGroups"], json!(["events.k8s.io"]));
 }
