@@ -11,3 +11,4 @@
 mod chart;
 mod generated;
 mod layers;
+mod notifications;
