@@ -2,12 +2,16 @@
 
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Certificate, Client, StatusCode};
 use rustls::CertificateError;
 
 use super::guard::{self, Endpoint, Target};
+
+/// Shared out to the addresses of a name, so that a dead one leaves time for the next.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is sent, and where to.
 pub(super) struct Post {
@@ -56,6 +60,7 @@ pub(super) async fn send(post: Post, allowed: &[Endpoint]) -> Result<(), Problem
     };
     let builder = Client::builder()
         .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .user_agent(concat!("volumeviz/", env!("CARGO_PKG_VERSION")))
