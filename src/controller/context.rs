@@ -50,6 +50,16 @@ struct Written {
     status: Box<dyn Any + Send>,
 }
 
+/// The parts of a [`Context`] by which passes reach others.
+pub struct Outlets {
+    /// Offers tickets to agents.
+    pub dispatcher: Dispatcher,
+    /// Logs, Events.
+    pub reporter: Reporter,
+    /// Tells receivers of alerts.
+    pub notifier: Notifier,
+}
+
 /// The parts of a [`Context`] that other tasks feed.
 pub struct Feeds {
     /// From the health task.
@@ -60,21 +70,15 @@ pub struct Feeds {
 
 impl Context {
     /// Puts the parts together.
-    pub fn new(
-        client: Client,
-        store: Store,
-        dispatcher: Dispatcher,
-        reporter: Reporter,
-        metrics: Metrics,
-        feeds: Feeds,
-    ) -> Self {
+    pub fn new(client: Client, store: Store, outlets: Outlets, metrics: Metrics, feeds: Feeds) -> Self {
+        let Outlets { dispatcher, reporter, notifier } = outlets;
         let Feeds { health, fleet } = feeds;
         Self {
             client,
             store,
             dispatcher,
             reporter,
-            notifier: Notifier,
+            notifier,
             metrics,
             health,
             fleet,
