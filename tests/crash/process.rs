@@ -84,10 +84,12 @@ async fn lead(setup: Setup, seam: Arc<Seam>) {
         std::future::pending::<()>().await;
     };
     let (store, metrics) = (context.store.clone(), context.metrics.clone());
+    let notifying = context.notifier.run(store.clone(), context.health_changes());
     tokio::select! {
         ended = reconcile(Arc::clone(&context), CancellationToken::new()) => ended.unwrap(),
         never = health::watch(store, "cluster".to_owned(), metrics, health) => match never {},
         () = sweeping => {}
+        never = notifying => match never {},
     }
 }
 
