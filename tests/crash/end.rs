@@ -19,7 +19,7 @@ pub(crate) const ROWS: &str = "SELECT jsonb_build_object(
     'alerts', (SELECT jsonb_agg(jsonb_build_object('subject', subject, 'state', state, 'rule', rule, 'value', value, 'message', message,
                    'fired', fired_at IS NOT NULL, 'told', told_at IS NOT NULL) ORDER BY created_at, subject) FROM alerts),
     'told', (SELECT jsonb_agg(jsonb_build_object('event', event, 'receiver', receiver_name, 'delivered', delivered_at IS NOT NULL,
-                   'text', payload ->> 'text', 'subjects', jsonb_array_length(payload -> 'subjects')) ORDER BY id) FROM alert_notifications),
+                   'worst', payload #>> '{subjects,0,volume}', 'subjects', jsonb_array_length(payload -> 'subjects')) ORDER BY id) FROM alert_notifications),
     'sizes', (SELECT count(*) FROM volume_sizes),
     'samples', (SELECT coalesce(sum(samples), 0) FROM volume_sizes_daily),
     'nodes', (SELECT jsonb_object_agg(name, absent_since IS NULL) FROM nodes),
@@ -46,7 +46,7 @@ fn field(name: &str, value: Value) -> Value {
             json!(name)
         }
         _ if name.ends_with("Time") => json!("time"),
-        "message" | "text" => {
+        "message" => {
             let mut text: Vec<char> = value.as_str().unwrap_or_default().chars().collect();
             text.iter_mut().filter(|c| c.is_ascii_digit()).for_each(|c| *c = '#');
             text.dedup_by(|a, b| (*a, *b) == ('#', '#'));

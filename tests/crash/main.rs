@@ -89,7 +89,8 @@ async fn a_life_that_is_cut_short() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_life_of_an_alert_that_fires_and_is_over() {
-    survives(stories::ALERTED, &[END, NOTE_NODES, NOTE_ORPHANS, JUDGE, FIRE, RESOLVE, DELIVERED, ALERT_STATUS, EVENT]).await;
+    survives(stories::ALERTED, &[END, NOTE_NODES, NOTE_ORPHANS, JUDGE, FIRE, RESOLVE, DELIVERED, ALERT_STATUS, EVENT])
+        .await;
 }
 
 /// A pass may begin before the watch has brought what the pass before it wrote.
