@@ -284,5 +284,8 @@ async fn runs_tell_when_they_last_had_results_and_how_many_nodes_failed() {
     let view = view(&database, &["n1", "n2"]).await;
     let completed = samples::last_completed(&mut conn, &view).await.unwrap();
     assert_eq!(completed.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>(), ["n1"]);
+    execute(&database, "UPDATE scan_jobs SET reason = 'NoDockerEngine' WHERE node = 'n2'").await;
+    let engines = samples::runs(&mut conn, &scans).await.unwrap();
+    assert_eq!(engines.failed_nodes, Some(0), "a node without an engine has nothing to tell");
     assert_eq!(samples::runs(&mut conn, &["other".to_owned()]).await.unwrap().last_id, None);
 }

@@ -24,7 +24,7 @@ use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 
 use observe::{Observed, Read};
-use plan::{next_change, plan};
+use plan::{Evaluation, next_change, plan};
 use status::Judged;
 use tell::Author;
 
@@ -46,6 +46,7 @@ const WHILE_AWAY: Duration = Duration::from_secs(30);
 const AT_REST: Duration = Duration::from_secs(300);
 /// After another process has judged the same alert.
 const AFTER_A_RACE: Duration = Duration::from_secs(1);
+const READ_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What every pass shares.
 pub struct Shared {
@@ -171,6 +172,11 @@ impl Pass<'_> {
     async fn judge_results(&self, matcher: Option<&VolumeMatcher>) -> Result<Action, Error> {
         let mut observed = observe::observe(self.shared, self.alert, self.rule, matcher).await;
         let silenced = self.is_silenced(observed.now);
+        // The rule was `databaseDown` before.
+        let outage = self.alert.status.as_ref().and_then(outage::before);
+        if let Some(outage) = outage.filter(|outage| outage.standing == Standing::Firing) {
+            self.end_outage(outage, &observed.database, observed.now).await?;
+        }
         let mut applied = Ok(true);
         if let Some(read) = observed.read.as_mut() {
             let plan = plan(self.spec(), self.rule, &self.author, &read.evaluation, silenced);
@@ -227,6 +233,9 @@ impl Pass<'_> {
         let health = self.context().health();
         let silenced = self.is_silenced(now);
         let verdict = outage::verdict(self.spec(), self.alert.status.as_ref(), &health, now);
+        if health.problem.is_none() {
+            self.end_others().await?;
+        }
         if let Some(over) = verdict.over {
             self.end_outage(over, &health, now).await?;
         }
@@ -245,6 +254,22 @@ impl Pass<'_> {
         let held_back = publish::publish(self.context(), self.alert, &judged).await?;
         let waits = [held_back, self.until_outage_changes(&judged, now)];
         Ok(Action::requeue(waits.into_iter().flatten().fold(WHILE_AWAY, Duration::min)))
+    }
+
+    /// The rule was another before: what is open by that is over.
+    async fn end_others(&self) -> Result<(), Error> {
+        let uid = self.author.uid;
+        let read = self.context().store.run("read the states of an alert", READ_DEADLINE, async |conn| {
+            let open = store::alerts::open(conn, uid).await?;
+            let now = store::samples::runs(conn, &[]).await?.now;
+            Ok(Evaluation { now, open, findings: Vec::new(), last_told: Vec::new() })
+        });
+        let evaluation = read.await?;
+        let plan = plan(self.spec(), self.rule, &self.author, &evaluation, true);
+        if !plan.is_empty() {
+            apply::apply(self.context(), &self.author, &plan, evaluation.now).await?;
+        }
+        Ok(())
     }
 
     /// What was told must be taken back, by the outbox: the database is there again.
@@ -281,7 +306,7 @@ impl Pass<'_> {
         }
         let uid = self.author.uid;
         let names: Vec<&str> = self.author.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
-        let read = self.context().store.run("read what an alert told", Duration::from_secs(2), async |conn| {
+        let read = self.context().store.run("read what an alert told", READ_DEADLINE, async |conn| {
             store::notifications::summary(conn, uid, &names).await
         });
         read.await.inspect_err(|error| tracing::warn!(alert.name = self.author.name, "{error}")).ok()

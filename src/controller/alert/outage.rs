@@ -7,10 +7,10 @@ use k8s_openapi::jiff::Timestamp;
 use super::tell::{self, Author, Telling};
 use crate::controller::health::DatabaseHealth;
 use crate::crd::{VolumeAlertSpec, VolumeAlertStatus};
-use crate::domain::alert::Standing;
 use crate::domain::alert::judge::{self, Policy, Sample, judge};
 use crate::domain::alert::notification::{Notification, Occasion, Receiver, Subject};
 use crate::domain::alert::rule::Rule;
+use crate::domain::alert::{NoData, Standing};
 
 /// How the database stands by an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,8 @@ pub(super) fn verdict(
     let policy = Policy {
         limit: Rule::DatabaseDown.limit(None),
         hold: TimeDelta::seconds(spec.for_seconds.into()),
-        no_data: spec.no_data,
+        // Before the first probe there is nothing to be told, whatever `noData` says.
+        no_data: NoData::Keep,
     };
     let open =
         before.map(|outage| judge::Open { standing: outage.standing, since: outage.since, for_want_of_data: false });
@@ -61,8 +62,8 @@ pub(super) fn verdict(
 }
 
 /// What the status says; kept there, since there is nowhere else.
-fn before(status: &VolumeAlertStatus) -> Option<Outage> {
-    let counts = status.counts?;
+pub(super) fn before(status: &VolumeAlertStatus) -> Option<Outage> {
+    let counts = status.counts.filter(|_| status.rule.as_deref() == Some(Rule::DatabaseDown.name()))?;
     if let Some(firing) = status.firing.first().filter(|_| counts.firing > 0) {
         return Some(Outage { standing: Standing::Firing, since: from_kubernetes(firing.since.0) });
     }

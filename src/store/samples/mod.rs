@@ -43,7 +43,7 @@ pub struct Runs {
     pub last_completed_at: Option<DateTime<Utc>>,
     /// When a run last ended with results.
     pub last_useful_at: Option<DateTime<Utc>>,
-    /// Nodes without a result in the last run of a scan; the most of any scan.
+    /// Nodes with a Docker Engine and without a result in the last run of a scan; the most of any scan.
     pub failed_nodes: Option<i64>,
 }
 
@@ -112,7 +112,8 @@ pub async fn runs(conn: &mut PgConnection, scans: &[String]) -> sqlx::Result<Run
          SELECT clock_timestamp() AS now, newest.id AS last_id, newest.completed_at AS last_completed_at,
              (SELECT max(completed_at) FROM scan_runs WHERE scan_uid = ANY ($1) AND result IN ('Succeeded', 'Partial')) AS last_useful_at,
              (SELECT max(failed.nodes) FROM last CROSS JOIN LATERAL (
-                 SELECT count(*) AS nodes FROM scan_jobs WHERE run_id = last.id AND status IN ('failed', 'skipped')) AS failed) AS failed_nodes
+                 SELECT count(*) AS nodes FROM scan_jobs WHERE run_id = last.id AND status IN ('failed', 'skipped')
+                     AND reason IS DISTINCT FROM 'NoDockerEngine') AS failed) AS failed_nodes
          FROM (VALUES (1)) AS one LEFT JOIN LATERAL (SELECT * FROM last ORDER BY id DESC LIMIT 1) AS newest ON true",
     )
     .bind(scans)
