@@ -291,6 +291,7 @@ impl Pass<'_> {
         }
         if health.problem.is_none() {
             apply::note_outage(self.context(), &self.author, over.since, &tell).await?;
+            self.context().notifier.withdraw(self.author.uid);
         } else {
             // Suspended while the database is away.
             for (receiver, notification) in tell {
