@@ -39,11 +39,16 @@ impl PageParams {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// A cursor that is a number; `first` without one.
+    /// See [`number`].
     pub(super) fn number(&self, first: i64) -> Result<i64, Problem> {
-        let Some(cursor) = &self.cursor else { return Ok(first) };
-        cursor.parse().map_err(|_| Problem::invalid(format!("cursor: {cursor:?} is none of this list")))
+        number(self.cursor.as_deref(), first)
     }
+}
+
+/// A cursor that is a number; `first` without one.
+pub(super) fn number(cursor: Option<&str>, first: i64) -> Result<i64, Problem> {
+    let Some(cursor) = cursor else { return Ok(first) };
+    cursor.parse().map_err(|_| Problem::invalid(format!("cursor: {cursor:?} is none of this list")))
 }
 
 /// How many rows a page may have.

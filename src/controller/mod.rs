@@ -245,8 +245,9 @@ async fn reconcile_alerts(shared: Arc<alert::Shared>, config: ControllerConfig, 
     }
     let context = Arc::clone(&shared.context);
     let alerts: Api<DeserializeGuard<VolumeAlert>> = Api::all(context.client.clone());
-    Controller::new(alerts, watcher::Config::default())
-        .with_config(config)
+    let alerts = Controller::new(alerts, watcher::Config::default()).with_config(config);
+    context.metrics.contents().follow_alerts(alerts.store());
+    alerts
         .reconcile_all_on(health::changes(context.health_changes()))
         .reconcile_all_on(fleet::changes(context.fleet_changes()))
         .reconcile_all_on(context.results_changes())

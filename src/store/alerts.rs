@@ -235,27 +235,52 @@ pub async fn open(conn: &mut PgConnection, alert_uid: &str) -> sqlx::Result<Vec<
 
 /// The uids of all VolumeAlerts under which something is open.
 pub async fn with_open(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar("SELECT DISTINCT alert_uid FROM alerts WHERE resolved_at IS NULL").fetch_all(conn).await
+    // From uid to uid, past whatever many subjects each has.
+    sqlx::query_scalar(
+        "WITH RECURSIVE alert AS (
+             SELECT min(alert_uid) AS uid FROM alerts WHERE resolved_at IS NULL
+             UNION ALL
+             SELECT (SELECT min(alert_uid) FROM alerts WHERE resolved_at IS NULL AND alert_uid > alert.uid) FROM alert WHERE uid IS NOT NULL
+         )
+         SELECT uid FROM alert WHERE uid IS NOT NULL",
+    )
+    .fetch_all(conn)
+    .await
 }
 
-/// States by id, newest first, from before `before`; only those that are not over, or only those of one VolumeAlert, where asked.
+/// States by id, newest first. `$1` before which id, `$2` how many.
+macro_rules! listed {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, alert_name AS alert, rule, scope, subject, state, severity, value, threshold, message, created_at, fired_at, resolved_at
+             FROM alerts WHERE id < $1 ",
+            $condition,
+            " ORDER BY id DESC LIMIT $2"
+        )
+    };
+}
+
+/// States by id, newest first, from before `before`; only those that are open, or only those that are over, and only those of one VolumeAlert,
+/// where asked.
 pub async fn list(
     conn: &mut PgConnection,
     alert: Option<&str>,
-    only_open: bool,
+    open: Option<bool>,
     before: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<AlertRow>> {
-    sqlx::query_as(
-        "SELECT id, alert_name AS alert, rule, scope, subject, state, severity, value, threshold, message, created_at, fired_at, resolved_at
-         FROM alerts WHERE id < $3 AND ($1::text IS NULL OR alert_name = $1) AND (NOT $2 OR resolved_at IS NULL) ORDER BY id DESC LIMIT $4",
-    )
-    .bind(alert)
-    .bind(only_open)
-    .bind(before)
-    .bind(limit)
-    .fetch_all(conn)
-    .await
+    // A statement each: one for all would be planned without the index that only one of them can use.
+    let sql = match (alert, open) {
+        (None, None) => listed!(""),
+        (None, Some(true)) => listed!("AND resolved_at IS NULL"),
+        (None, Some(false)) => listed!("AND resolved_at IS NOT NULL"),
+        (Some(_), None) => listed!("AND alert_name = $3"),
+        (Some(_), Some(true)) => listed!("AND alert_name = $3 AND resolved_at IS NULL"),
+        (Some(_), Some(false)) => listed!("AND alert_name = $3 AND resolved_at IS NOT NULL"),
+    };
+    let query = sqlx::query_as(sql).bind(before).bind(limit);
+    let query = if let Some(alert) = alert { query.bind(alert) } else { query };
+    query.fetch_all(conn).await
 }
 
 impl FromRow<'_, sqlx::postgres::PgRow> for Open {

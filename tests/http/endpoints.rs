@@ -172,6 +172,10 @@ async fn wrong_parameters_are_named() {
             "from: \"yesterday\" is not a time such as 2026-01-31T12:00:00Z",
         ),
         ("/api/v1/scans/nightly/runs?cursor=x".to_owned(), "cursor"),
+        ("/api/v1/alerts?cursor=x".to_owned(), "cursor: \"x\" is none of this list"),
+        ("/api/v1/alerts?limit=0".to_owned(), "limit: \"0\" is not a whole number from 1 to 500"),
+        ("/api/v1/alerts?open=yes".to_owned(), r#"open: invalid value: string "yes", expected "true""#),
+        ("/api/v1/alerts?name=big".to_owned(), "unknown field `name`, expected one of `alert`, `open`, "),
         (format!("/api/v1/volumes/1/containers?cursor={cursor}"), "cursor"),
         (format!("/api/v1/volumes/1/sizes?cursor={cursor}"), "cursor"),
         ("/api/v1/volumes?name=%00".to_owned(), "invalid byte sequence"),
@@ -272,4 +276,49 @@ async fn runs_are_told_with_their_jobs_and_results() {
     let results =
         served.ok(&format!("/api/v1/runs/1/results?limit=1&cursor={}", results["next"].as_str().unwrap())).await;
     assert_eq!((&results["items"][0]["allocated_bytes"], results.get("next")), (&json!(8192), None));
+}
+
+#[tokio::test]
+async fn alerts_are_told_newest_first_by_name_and_by_whether_they_are_over() {
+    let (database, served) = seeded().await;
+    let alerts = "INSERT INTO alerts (alert_uid, alert_name, rule, scope, severity, threshold, subject, volume_id, state, value, message, fired_at, resolved_at)
+        VALUES ('u1', 'big', 'sizeAbove', 'Volume', 'Warning', 10, 'n1/data', 1, 'Resolved', 9, 'shrunk', now(), now()),
+            ('u1', 'big', 'sizeAbove', 'Volume', 'Warning', 10, 'n1/data', 1, 'Firing', 11, '11 B, limit 10 B', now(), NULL),
+            ('u2', 'late', 'scanOlderThan', 'Cluster', 'Critical', 60, '', NULL, 'Pending', NULL, 'no figure', NULL, NULL)";
+    database::execute(&mut **database.superuser().await, alerts.to_owned()).await;
+    let ids = async |query: &str| -> Vec<i64> {
+        let page = served.ok(&format!("/api/v1/alerts?{query}")).await;
+        page["items"].as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(ids("").await, [3, 2, 1]);
+    assert_eq!((ids("open=true").await, ids("open=false").await), (vec![3, 2], vec![1]));
+    assert_eq!((ids("alert=big").await, ids("alert=big&open=false").await), (vec![2, 1], vec![1]));
+    assert_eq!(ids("alert=bigger").await, [0; 0]);
+    let first = served.ok("/api/v1/alerts?limit=2").await;
+    let second = served.ok(&format!("/api/v1/alerts?limit=2&cursor={}", first["next"].as_str().unwrap())).await;
+    assert_eq!((&second["items"][0]["id"], second.get("next")), (&json!(1), None));
+    let firing = &first["items"][1];
+    assert_eq!(
+        keys(firing),
+        [
+            "alert",
+            "created_at",
+            "fired_at",
+            "id",
+            "message",
+            "resolved_at",
+            "rule",
+            "scope",
+            "severity",
+            "state",
+            "subject",
+            "threshold",
+            "value"
+        ]
+    );
+    assert_eq!(
+        (&firing["alert"], &firing["subject"], &firing["value"]),
+        (&json!("big"), &json!("n1/data"), &json!(11.0))
+    );
+    assert_eq!((&first["items"][0]["value"], &second["items"][0]["state"]), (&Value::Null, &json!("Resolved")));
 }

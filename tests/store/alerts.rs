@@ -100,12 +100,16 @@ async fn what_is_over_stays_as_history_and_the_subject_begins_anew() {
     assert_eq!(alerts::open(&mut conn, "uid").await.unwrap(), []);
     assert!(alerts::with_open(&mut conn).await.unwrap().is_empty());
     assert_eq!(alerts::note(&mut conn, alert(&[]), &firing, at(20)).await.unwrap(), 1);
-    let listed = alerts::list(&mut conn, Some("big"), false, i64::MAX, 10).await.unwrap();
+    let listed = alerts::list(&mut conn, Some("big"), None, i64::MAX, 10).await.unwrap();
     let told: Vec<_> = listed.iter().map(|row| (row.state.as_str(), row.resolved_at)).collect();
     assert_eq!(told, [("Firing", None), ("Resolved", Some(at(10)))]);
-    assert_eq!(alerts::list(&mut conn, None, true, i64::MAX, 10).await.unwrap().len(), 1);
-    assert_eq!(alerts::list(&mut conn, None, false, listed[0].id, 10).await.unwrap(), listed[1..]);
-    assert_eq!(alerts::list(&mut conn, Some("other"), false, i64::MAX, 10).await.unwrap(), []);
+    for alert in [None, Some("big")] {
+        assert_eq!(alerts::list(&mut conn, alert, Some(true), i64::MAX, 10).await.unwrap(), listed[..1]);
+        assert_eq!(alerts::list(&mut conn, alert, Some(false), i64::MAX, 10).await.unwrap(), listed[1..]);
+        assert_eq!(alerts::list(&mut conn, alert, None, i64::MAX, 1).await.unwrap(), listed[..1]);
+    }
+    assert_eq!(alerts::list(&mut conn, None, None, listed[0].id, 10).await.unwrap(), listed[1..]);
+    assert_eq!(alerts::list(&mut conn, Some("other"), None, i64::MAX, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -117,6 +121,6 @@ async fn an_outage_is_written_down_once() {
     assert!(!alerts::note_past(&mut conn, down, at(0), "away").await.unwrap());
     assert!(alerts::note_past(&mut conn, down, at(5), "away").await.unwrap());
     assert_eq!(alerts::open(&mut conn, "uid").await.unwrap(), []);
-    let listed = alerts::list(&mut conn, None, false, i64::MAX, 10).await.unwrap();
+    let listed = alerts::list(&mut conn, None, None, i64::MAX, 10).await.unwrap();
     assert_eq!((listed.len(), listed[0].state.as_str(), listed[0].fired_at), (2, "Resolved", Some(at(5))));
 }

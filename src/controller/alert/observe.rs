@@ -85,7 +85,7 @@ pub async fn observe(shared: &Shared, alert: &VolumeAlert, rule: Rule, matcher: 
     }
     let fleet = shared.context.fleet();
     let scans = scans(shared, &alert.spec, &fleet);
-    let read = shared.context.store.run("read what an alert judges", READ_DEADLINE, async |conn| {
+    let read = shared.context.store.snapshot("read what an alert judges", READ_DEADLINE, async |conn| {
         Reader { alert, rule, matcher, scans: &scans, fleet: &fleet }.read(conn).await
     });
     match read.await {
@@ -123,16 +123,23 @@ fn scans(shared: &Shared, spec: &VolumeAlertSpec, fleet: &Fleet) -> Scans {
 }
 
 /// What is read by.
-struct Reader<'a> {
-    alert: &'a VolumeAlert,
-    rule: Rule,
-    matcher: Option<&'a VolumeMatcher>,
-    scans: &'a Scans,
-    fleet: &'a Fleet,
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// The alert.
+    pub alert: &'a VolumeAlert,
+    /// Its rule.
+    pub rule: Rule,
+    /// Its volumeSelector.
+    pub matcher: Option<&'a VolumeMatcher>,
+    /// The scans it looks at.
+    pub scans: &'a Scans,
+    /// The nodes there are.
+    pub fleet: &'a Fleet,
 }
 
 impl Reader<'_> {
-    async fn read(&self, conn: &mut PgConnection) -> sqlx::Result<Read> {
+    /// Reads everything that is in the database.
+    pub async fn read(&self, conn: &mut PgConnection) -> sqlx::Result<Read> {
         let uid = self.alert.uid().unwrap_or_default();
         let receivers = self.alert.spec.receivers();
         let names: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).collect();

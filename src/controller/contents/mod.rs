@@ -1,4 +1,4 @@
-//! What is in the volumes, for `/metrics` of the leader. What is not known now has no series: it is neither zero nor what it once was.
+//! What is in the volumes, and what alerts say of them, for `/metrics` of the leader. What is not known now has no series: it is neither zero nor what it once was.
 
 mod series;
 
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::context::Context;
 use super::health::DatabaseHealth;
-use crate::crd::VolumeScan;
+use crate::crd::{VolumeAlert, VolumeScan};
 use crate::store::contents;
 
 /// How often the database is read at rest.
@@ -63,12 +63,19 @@ struct Known {
     contents: Option<Arc<contents::Contents>>,
     /// All scans, with their statuses.
     scans: Option<Store<DeserializeGuard<VolumeScan>>>,
+    /// The same of all alerts.
+    alerts: Option<Store<DeserializeGuard<VolumeAlert>>>,
 }
 
 impl Contents {
     /// Tells the figures of these scans' statuses from now on.
     pub fn follow(&self, scans: Store<DeserializeGuard<VolumeScan>>) {
         self.known().scans = Some(scans);
+    }
+
+    /// Tells the counts of these alerts' statuses from now on.
+    pub fn follow_alerts(&self, alerts: Store<DeserializeGuard<VolumeAlert>>) {
+        self.known().alerts = Some(alerts);
     }
 
     /// Has the database read soon, since a run has ended.

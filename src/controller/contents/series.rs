@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::{Contents, Known};
-use crate::crd::{Totals, VolumeScan, VolumeScanStatus};
+use crate::crd::{Totals, VolumeAlert, VolumeScan, VolumeScanStatus};
 use crate::store::contents::{NodeContents, VolumeContents};
 
 /// A gauge's name and description, and its value of one `T`, where it has one.
@@ -16,7 +16,7 @@ type Figure<T> = (&'static str, &'static str, fn(&T) -> Option<i64>);
 
 impl Collector for Contents {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Known { contents, scans } = self.known().clone();
+        let Known { contents, scans, alerts } = self.known().clone();
         let contents = contents.as_deref();
         nodes(&mut encoder, contents.map_or(&[], |contents| &contents.nodes))?;
         volumes(&mut encoder, contents.map_or(&[], |contents| &contents.volumes))?;
@@ -26,7 +26,10 @@ impl Collector for Contents {
         }
         let scans = scans.map(|scans| scans.state()).unwrap_or_default();
         let scans: Vec<&VolumeScan> = scans.iter().filter_map(|scan| scan.0.as_ref().ok()).collect();
-        self::scans(&mut encoder, &scans)
+        self::scans(&mut encoder, &scans)?;
+        let alerts = alerts.map(|alerts| alerts.state()).unwrap_or_default();
+        let alerts: Vec<&VolumeAlert> = alerts.iter().filter_map(|alert| alert.0.as_ref().ok()).collect();
+        self::alerts(&mut encoder, &alerts)
     }
 }
 
@@ -94,6 +97,21 @@ fn scans(encoder: &mut DescriptorEncoder<'_>, scans: &[&VolumeScan]) -> fmt::Res
         gauge(encoder, name, help, scans.iter().map(|scan| ([("scan", self::name(scan))], figure(scan))))?;
     }
     Ok(())
+}
+
+/// As the statuses have them: what fired before the database went away is not over.
+fn alerts(encoder: &mut DescriptorEncoder<'_>, alerts: &[&VolumeAlert]) -> fmt::Result {
+    let counts = alerts.iter().filter_map(|alert| {
+        let severity = alert.spec.severity.as_str().to_lowercase();
+        Some((alert.metadata.name.clone()?, severity, alert.status.as_ref()?.counts?))
+    });
+    let counts = counts.flat_map(|(alert, severity, of)| {
+        [("firing", of.firing), ("pending", of.pending), ("no_data", of.no_data)].map(|(state, count)| {
+            let state = ("state", state.to_owned());
+            ([("alert", alert.clone()), ("severity", severity.clone()), state], Some(count))
+        })
+    });
+    gauge(encoder, "alert_subjects", "Subjects of a VolumeAlert, by what was found of them", counts)
 }
 
 fn name(scan: &VolumeScan) -> &str {
@@ -294,5 +312,32 @@ mod tests {
         writer.apply_watcher_event(&Event::Apply(scan("new", &json!({"database": status(true)["database"]}))));
         writer.apply_watcher_event(&Event::Apply(scan("away", &status(false))));
         assert_eq!(series(&shown), [r#"scan_last_success_timestamp_seconds{scan="away"} 1767225600"#]);
+    }
+
+    fn alert(status: &Value) -> DeserializeGuard<VolumeAlert> {
+        let alert = json!({"apiVersion": "volumeviz.io/v1alpha1", "kind": "VolumeAlert", "metadata": {"name": "big", "uid": "big"},
+            "spec": {"scope": "Volume", "rule": {"sizeAbove": {"bytes": 1}}, "severity": "Critical"}, "status": status});
+        serde_json::from_value(alert).unwrap()
+    }
+
+    #[test]
+    fn an_alert_is_told_as_its_status_counts_it_until_it_is_gone() {
+        let (alerts, mut writer) = reflector::store();
+        let shown = Contents::default();
+        shown.follow_alerts(alerts);
+        writer.apply_watcher_event(&Event::Apply(alert(&json!({}))));
+        assert_eq!(series(&shown), [""; 0], "nothing was counted yet");
+        let counted = alert(&json!({"counts": {"evaluated": 9, "firing": 3, "pending": 2, "noData": 1}}));
+        writer.apply_watcher_event(&Event::Apply(counted.clone()));
+        assert_eq!(
+            series(&shown),
+            [
+                r#"alert_subjects{alert="big",severity="critical",state="firing"} 3"#,
+                r#"alert_subjects{alert="big",severity="critical",state="pending"} 2"#,
+                r#"alert_subjects{alert="big",severity="critical",state="no_data"} 1"#,
+            ]
+        );
+        writer.apply_watcher_event(&Event::Delete(counted));
+        assert_eq!(series(&shown), [""; 0]);
     }
 }

@@ -71,22 +71,34 @@ impl View {
     }
 }
 
+/// The last ended run of each scan. `$1` the scans' uids.
+macro_rules! with_newest_runs {
+    ($query:literal) => {
+        concat!(
+            "WITH newest AS (
+                 SELECT scan.uid, run.id, run.completed_at FROM (SELECT DISTINCT unnest($1::text[])) AS scan (uid)
+                 CROSS JOIN LATERAL (
+                     SELECT id, completed_at FROM scan_runs
+                     WHERE scan_uid = scan.uid AND completed_at IS NOT NULL AND result <> 'Cancelled' ORDER BY id DESC LIMIT 1
+                 ) AS run
+             ) ",
+            $query
+        )
+    };
+}
+
 /// The jobs whose results count.
 pub async fn view(conn: &mut PgConnection, selected: &Selected) -> sqlx::Result<View> {
-    let jobs: Vec<(i64, String, bool, i32)> = sqlx::query_as(
-        "WITH newest AS (
-             SELECT scan_uid, max(id) AS id FROM scan_runs
-             WHERE scan_uid = ANY ($1) AND completed_at IS NOT NULL AND result <> 'Cancelled' GROUP BY scan_uid
-         )
-         SELECT job.id, pair.node, coalesce(job.run_id < newest.id, false), pair.unused_after_days
+    let jobs: Vec<(i64, String, bool, i32)> = sqlx::query_as(with_newest_runs!(
+        "SELECT job.id, pair.node, coalesce(job.run_id < newest.id, false), pair.unused_after_days
          FROM unnest($1::text[], $2::text[], $3::integer[]) AS pair (scan_uid, node, unused_after_days)
          CROSS JOIN LATERAL (
-             SELECT scan_jobs.id, scan_jobs.run_id FROM scan_jobs JOIN scan_runs ON scan_runs.id = scan_jobs.run_id
-             WHERE scan_jobs.node = pair.node AND scan_jobs.status = 'succeeded' AND scan_runs.scan_uid = pair.scan_uid
-             ORDER BY scan_jobs.run_id DESC LIMIT 1
+             SELECT scan_jobs.id, scan_jobs.run_id FROM scan_runs JOIN scan_jobs ON scan_jobs.run_id = scan_runs.id
+             WHERE scan_runs.scan_uid = pair.scan_uid AND scan_jobs.node = pair.node AND scan_jobs.status = 'succeeded'
+             ORDER BY scan_runs.id DESC LIMIT 1
          ) AS job
-         LEFT JOIN newest ON newest.scan_uid = pair.scan_uid",
-    )
+         LEFT JOIN newest ON newest.uid = pair.scan_uid"
+    ))
     .bind(&selected.scans)
     .bind(&selected.nodes)
     .bind(&selected.unused_after_days)
@@ -104,18 +116,16 @@ pub async fn view(conn: &mut PgConnection, selected: &Selected) -> sqlx::Result<
 
 /// Reads what runs of these scans tell.
 pub async fn runs(conn: &mut PgConnection, scans: &[String]) -> sqlx::Result<Runs> {
-    sqlx::query_as(
-        "WITH last AS (
-             SELECT DISTINCT ON (scan_uid) id, completed_at FROM scan_runs
-             WHERE scan_uid = ANY ($1) AND completed_at IS NOT NULL AND result <> 'Cancelled' ORDER BY scan_uid, id DESC
-         )
-         SELECT clock_timestamp() AS now, newest.id AS last_id, newest.completed_at AS last_completed_at,
-             (SELECT max(completed_at) FROM scan_runs WHERE scan_uid = ANY ($1) AND result IN ('Succeeded', 'Partial')) AS last_useful_at,
-             (SELECT max(failed.nodes) FROM last CROSS JOIN LATERAL (
-                 SELECT count(*) AS nodes FROM scan_jobs WHERE run_id = last.id AND status IN ('failed', 'skipped')
+    sqlx::query_as(with_newest_runs!(
+        "SELECT clock_timestamp() AS now, last.id AS last_id, last.completed_at AS last_completed_at,
+             (SELECT max(useful.completed_at) FROM unnest($1) AS scan (uid) CROSS JOIN LATERAL (
+                 SELECT completed_at FROM scan_runs WHERE scan_uid = scan.uid AND result IN ('Succeeded', 'Partial')
+                 ORDER BY completed_at DESC LIMIT 1) AS useful) AS last_useful_at,
+             (SELECT max(failed.nodes) FROM newest CROSS JOIN LATERAL (
+                 SELECT count(*) AS nodes FROM scan_jobs WHERE run_id = newest.id AND status IN ('failed', 'skipped')
                      AND reason IS DISTINCT FROM 'NoDockerEngine') AS failed) AS failed_nodes
-         FROM (VALUES (1)) AS one LEFT JOIN LATERAL (SELECT * FROM last ORDER BY id DESC LIMIT 1) AS newest ON true",
-    )
+         FROM (VALUES (1)) AS one LEFT JOIN LATERAL (SELECT * FROM newest ORDER BY id DESC LIMIT 1) AS last ON true"
+    ))
     .bind(scans)
     .fetch_one(conn)
     .await
@@ -147,16 +157,19 @@ pub async fn facts(conn: &mut PgConnection, view: &View) -> sqlx::Result<Vec<Fac
     .await
 }
 
-/// The newest result that counts of each selected volume. `$1` jobs, `$2` stale, `$3` selected volumes. A volume that is gone has none.
+/// The newest result that counts of each selected volume. `$1` jobs, `$2` stale, `$3` days, `$4` selected volumes. A volume that is gone has
+/// none. Lists are joined: the server would look through an array once a row.
 macro_rules! with_results {
     ($($query:tt)*) => {
         concat!(
             "WITH job AS (SELECT * FROM unnest($1::bigint[], $2::boolean[], $3::integer[]) AS job (id, stale, unused_after_days)),
              result AS (
-                 SELECT DISTINCT ON (scan_results.volume_id) scan_results.*, job.stale, job.unused_after_days
-                 FROM job JOIN scan_results ON scan_results.scan_job_id = job.id AND scan_results.reason IS DISTINCT FROM 'Vanished'
-                 WHERE $4::bigint[] IS NULL OR scan_results.volume_id = ANY ($4)
-                 ORDER BY scan_results.volume_id, scan_results.measured_at DESC
+                 SELECT DISTINCT ON (found.volume_id) found.volume_id, found.completeness, found.reason, found.allocated_bytes, found.files,
+                     found.capacity_bytes, found.available_bytes, job.stale, job.unused_after_days
+                 FROM job JOIN scan_results AS found ON found.scan_job_id = job.id AND found.reason IS DISTINCT FROM 'Vanished'
+                 LEFT JOIN unnest($4::bigint[]) AS selected (id) ON selected.id = found.volume_id
+                 WHERE $4::bigint[] IS NULL OR selected.id IS NOT NULL
+                 ORDER BY found.volume_id, found.measured_at DESC
              ) ",
             $($query)*
         )

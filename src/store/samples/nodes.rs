@@ -21,7 +21,7 @@ pub struct NodeSample {
 /// Sums over the volumes of each node: the expression of the figure. What was not to be measured (a driver that is not local, not mounted)
 /// is no part of a sum; what could not be measured leaves it a lower bound.
 macro_rules! node_figures {
-    ($value:literal) => {
+    ($value:expr) => {
         with_results!(
             ", judged AS (
                  SELECT volume.node, result.stale, (",
@@ -34,9 +34,6 @@ macro_rules! node_figures {
                  FROM result
                  JOIN volumes AS volume ON volume.id = result.volume_id AND volume.deleted_at IS NULL
                  LEFT JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
-                 LEFT JOIN LATERAL (SELECT used.stopped FROM (",
-            holders!(),
-            ") AS used) AS holder ON volume.last_seen_at - volume.unused_since >= make_interval(days => result.unused_after_days)
                  WHERE coalesce(",
             big_enough!(),
             ", true)
@@ -72,7 +69,12 @@ pub async fn of_nodes(
         Rule::GrowthAbove { .. } => node_figures!("latest.growth_bytes_per_day"),
         Rule::FilesAbove { .. } => node_figures!("result.files"),
         Rule::CandidateBytesAbove { .. } => {
-            node_figures!("CASE WHEN holder.stopped = 0 THEN result.allocated_bytes ELSE 0 END")
+            node_figures!(concat!(
+                "CASE WHEN volume.last_seen_at - volume.unused_since >= make_interval(days => result.unused_after_days)
+                     AND (SELECT used.stopped FROM (",
+                holders!(),
+                ") AS used) = 0 THEN result.allocated_bytes ELSE 0 END"
+            ))
         }
         Rule::PercentOfCapacityAbove { .. }
         | Rule::FullWithin { .. }

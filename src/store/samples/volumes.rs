@@ -10,9 +10,9 @@ use crate::store::containers::holders;
 /// Which volumes are looked at, and which are returned.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
-    /// `volumes.id` of the selected ones; `None`: all.
+    /// `volumes.id` of the selected ones, each once; `None`: all.
     pub volumes: Option<&'a [i64]>,
-    /// Those with an open state, which are returned whatever their figure.
+    /// Those with an open state, each once, which are returned whatever their figure.
     pub open: &'a [i64],
     /// Volumes with less disk space do not count.
     pub min_bytes: i64,
@@ -70,11 +70,12 @@ macro_rules! volume_figures {
             big_enough!(),
             ", true)
              ), sample AS MATERIALIZED (
-                 SELECT *, CASE WHEN $8 THEN value < $7 AND NOT lower_bound ELSE value > $7 END AS beyond, volume_id = ANY ($6) AS open FROM judged
+                 SELECT judged.*, CASE WHEN $8 THEN value < $7 AND NOT lower_bound ELSE value > $7 END AS beyond, open.id IS NOT NULL AS open
+                 FROM judged LEFT JOIN unnest($6::bigint[]) AS open (id) ON open.id = judged.volume_id
              ), counted AS (
                  SELECT count(*) AS evaluated, count(*) FILTER (WHERE value IS NULL) AS missing, count(*) FILTER (WHERE beyond) AS beyond FROM sample
-             ), picked AS (
-                 SELECT * FROM sample WHERE open
+             ), picked AS MATERIALIZED (
+                 (SELECT * FROM sample WHERE open LIMIT cardinality($6))
                  UNION ALL (SELECT * FROM sample WHERE beyond AND NOT open ORDER BY CASE WHEN $8 THEN value ELSE -value END, volume_id LIMIT $9)
                  UNION ALL (SELECT * FROM sample WHERE value IS NULL AND NOT open ORDER BY volume_id LIMIT $10)
              )
