@@ -10,6 +10,7 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::alert::outage::Outages;
 use super::dispatch::Dispatcher;
 use super::fleet::Fleet;
 use super::health::DatabaseHealth;
@@ -33,6 +34,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// Tells people of alerts.
     pub notifier: Notifier,
+    /// Outages of the database that receivers were told of.
+    pub outages: Outages,
     /// Counters.
     pub metrics: Metrics,
     health: watch::Receiver<DatabaseHealth>,
@@ -79,6 +82,7 @@ impl Context {
             dispatcher,
             reporter,
             notifier,
+            outages: Outages::default(),
             metrics,
             health,
             fleet,

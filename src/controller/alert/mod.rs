@@ -4,7 +4,7 @@ pub mod apply;
 mod conditions;
 mod findings;
 pub mod observe;
-mod outage;
+pub mod outage;
 pub mod plan;
 pub mod publish;
 pub mod status;
@@ -246,6 +246,7 @@ impl Pass<'_> {
             }
             subjects.push(outage::subject(outage, &health));
         }
+        self.context().outages.set(&self.author, verdict.outage.filter(|_| !subjects.is_empty()));
         self.keep_telling_of(&subjects, outage::from_kubernetes(now));
         let problem = self.context().notifier.check(self.author.receivers).await;
         let deliveries = self.deliveries().await;
@@ -287,7 +288,9 @@ impl Pass<'_> {
             tell.extend(outage::firing(&self.author, over, health, now));
         }
         if open || was_told {
-            tell.extend(outage::over(&self.author, over, health, now));
+            let suspended = self.spec().suspend && health.problem.is_some();
+            let message = if suspended { "the alert was suspended" } else { "the database can be used again" };
+            tell.extend(outage::over(&self.author, over, message, now));
         }
         if health.problem.is_none() {
             apply::note_outage(self.context(), &self.author, over.since, &tell).await?;

@@ -226,3 +226,22 @@ fn what_is_told_of_an_outage_has_the_same_ids_in_every_process() {
     assert_eq!(later.iter().filter(|(event, _)| *event == Occasion::Reminder).count(), 1);
     assert_eq!(later, ids(1199));
 }
+
+#[test]
+fn the_end_of_an_outage_is_told_when_its_alert_is_deleted() {
+    let spec = down(0);
+    let receivers = spec.receivers();
+    let outages = outage::Outages::default();
+    let author = author(&spec, &receivers);
+    let outage = Outage { standing: Standing::Firing, since: at(0) };
+    outages.set(&author, Some(outage));
+    assert!(outages.take_gone(&["uid".to_owned()], now()).is_empty() && !outages.is_empty());
+    let told = outages.take_gone(&[], now());
+    let names: Vec<_> = told.iter().map(|(receiver, told)| (receiver.name.as_str(), told.event)).collect();
+    assert_eq!(names, ["event", "chat", "ops"].map(|name| (name, Occasion::Resolved)));
+    assert_eq!(told[0].1.text, "[Warning] big: over: cluster: the VolumeAlert was deleted");
+    assert!(outages.is_empty());
+    outages.set(&author, Some(outage));
+    outages.set(&author, None);
+    assert!(outages.is_empty());
+}
