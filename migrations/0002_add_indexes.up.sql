@@ -24,6 +24,7 @@ CREATE INDEX idx_container_volumes_volume ON container_volumes (volume_id);
 
 CREATE INDEX idx_scan_runs_active ON scan_runs (scan_uid) WHERE completed_at IS NULL;
 CREATE INDEX idx_scan_runs_completed ON scan_runs (scan_uid, completed_at DESC);
+CREATE INDEX idx_scan_runs_scan ON scan_runs (scan_uid, id DESC);
 CREATE INDEX idx_scan_runs_name ON scan_runs (scan_name, id DESC);
 
 -- No index on lease or progress: heartbeats stay HOT.
@@ -37,6 +38,9 @@ CREATE INDEX idx_volume_sizes_volume_created ON volume_sizes (volume_id, created
 
 -- One open state a subject.
 CREATE UNIQUE INDEX idx_alerts_open ON alerts (alert_uid, scope, subject) WHERE resolved_at IS NULL;
+CREATE INDEX idx_alerts_open_id ON alerts (id DESC) WHERE resolved_at IS NULL;
+CREATE INDEX idx_alerts_open_name ON alerts (alert_name, id DESC) WHERE resolved_at IS NULL;
+CREATE INDEX idx_alerts_name ON alerts (alert_name, id DESC);
 CREATE INDEX idx_alerts_volume ON alerts (volume_id);
 CREATE INDEX idx_alerts_resolved ON alerts (resolved_at) WHERE resolved_at IS NOT NULL;
 CREATE INDEX idx_alert_notifications_receiver ON alert_notifications (alert_uid, receiver_name, id);

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 /// The agent's metrics.
 #[derive(Debug, Clone)]
-pub(super) struct Metrics {
+pub struct Metrics {
     jobs: Family<Ended, Counter>,
     fenced: Counter,
 }
@@ -18,7 +18,8 @@ struct Ended {
 }
 
 impl Metrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    /// Makes the metrics and registers them under the prefix `volumeviz_agent`.
+    pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self { jobs: Family::default(), fenced: Counter::default() };
         let registry = registry.sub_registry_with_prefix("volumeviz_agent");
         registry.register("jobs", "Jobs that ended on this node, by outcome", metrics.jobs.clone());
@@ -30,11 +31,13 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn fenced(&self) {
+    /// Counts a call that the database refused.
+    pub fn fenced(&self) {
         self.fenced.inc();
     }
 
-    pub(super) fn job_ended(&self, outcome: &'static str) {
+    /// Counts a job that ended so.
+    pub fn job_ended(&self, outcome: &'static str) {
         self.jobs.get_or_create(&Ended { outcome }).inc();
     }
 }

@@ -6,7 +6,7 @@ pub mod docker;
 pub mod endpoint;
 pub mod job;
 pub mod measure;
-mod metrics;
+pub mod metrics;
 mod refused;
 pub mod session;
 pub mod walk;

@@ -4,6 +4,7 @@
 //! that goes away leaves its query to end on a task of its own, since giving up a query half way would cost its connection.
 
 mod access;
+mod alerts;
 mod database;
 mod nodes;
 mod params;
@@ -150,6 +151,7 @@ fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(scans::runs))
         .routes(routes!(scans::run))
         .routes(routes!(scans::results))
+        .routes(routes!(alerts::list))
         .split_for_parts()
 }
 

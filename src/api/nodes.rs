@@ -15,7 +15,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Node>>, Problem> {
-    let limit = params.limit()?;
+    let limit = params.limit();
     let after = params.cursor.unwrap_or_default();
     let nodes = api.read("list nodes", async move |conn| nodes::list(conn, &after, limit + 1).await).await?;
     Ok(Json(page(nodes, limit, |node| node.name.clone())))

@@ -2,8 +2,9 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use chrono::{DateTime, Utc};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::Problem;
 use super::{DEFAULT_LIMIT, MAX_LIMIT};
@@ -15,8 +16,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        serde_html_form::from_str(query).map(Params).map_err(|error| Problem::invalid(error.to_string()))
+        let query = serde_html_form::Deserializer::from_bytes(parts.uri.query().unwrap_or_default().as_bytes());
+        serde_path_to_error::deserialize(query).map(Params).map_err(|error| Problem::invalid(error.to_string()))
     }
 }
 
@@ -27,28 +28,52 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 pub(super) struct PageParams {
     /// Rows on the page, 1 to 500.
     #[param(default = 100, minimum = 1, maximum = 500)]
+    #[serde(deserialize_with = "rows")]
     limit: Option<i64>,
     /// `next` of the page before.
     pub cursor: Option<String>,
 }
 
 impl PageParams {
-    pub(super) fn limit(&self) -> Result<i64, Problem> {
-        limit(self.limit)
+    pub(super) fn limit(&self) -> i64 {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// A cursor that is a number; `first` without one.
+    /// See [`number`].
     pub(super) fn number(&self, first: i64) -> Result<i64, Problem> {
-        let Some(cursor) = &self.cursor else { return Ok(first) };
-        cursor.parse().map_err(|_| Problem::invalid(format!("cursor: {cursor:?} is none of this list")))
+        number(self.cursor.as_deref(), first)
     }
 }
 
-pub(super) fn limit(asked: Option<i64>) -> Result<i64, Problem> {
-    match asked.unwrap_or(DEFAULT_LIMIT) {
-        limit @ 1..=MAX_LIMIT => Ok(limit),
-        other => Err(Problem::invalid(format!("limit: {other} is not from 1 to {MAX_LIMIT}"))),
-    }
+/// A cursor that is a number; `first` without one.
+pub(super) fn number(cursor: Option<&str>, first: i64) -> Result<i64, Problem> {
+    let Some(cursor) = cursor else { return Ok(first) };
+    cursor.parse().map_err(|_| Problem::invalid(format!("cursor: {cursor:?} is none of this list")))
+}
+
+/// How many rows a page may have.
+pub(super) fn rows<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
+    let within = |rows: &i64| (1..=MAX_LIMIT).contains(rows);
+    parsed(value, &format!("a whole number from 1 to {MAX_LIMIT}"), |text| text.parse().ok().filter(within))
+}
+
+/// A number of bytes, or of rows.
+pub(super) fn count<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
+    parsed(value, "a whole number, 0 or more", |text| text.parse().ok().filter(|count| *count >= 0))
+}
+
+pub(super) fn time<'de, D: Deserializer<'de>>(value: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    parsed(value, "a time such as 2026-01-31T12:00:00Z", |text| text.parse().ok())
+}
+
+/// The value of a parameter, unless it is empty; the error says what it may be.
+fn parsed<'de, D: Deserializer<'de>, T>(
+    value: D,
+    allowed: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(value)? else { return Ok(None) };
+    parse(&text).map(Some).ok_or_else(|| D::Error::custom(format!("{text:?} is not {allowed}")))
 }
 
 /// The number in a path; one that is none names nothing.

@@ -73,7 +73,7 @@ pub(super) async fn runs(
     Path(name): Path<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Run>>, Problem> {
-    let (limit, before) = (params.limit()?, params.number(i64::MAX)?);
+    let (limit, before) = (params.limit(), params.number(i64::MAX)?);
     let read =
         api.read("list the runs of a scan", async move |conn| runs::of_name(conn, &name, before, limit + 1).await);
     let runs = read.await?.into_iter().map(Run::from).collect();
@@ -88,7 +88,7 @@ pub(super) async fn run(
     Path(id): Path<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<RunDetail>, Problem> {
-    let (id, limit) = (params::id("run", &id)?, params.limit()?);
+    let (id, limit) = (params::id("run", &id)?, params.limit());
     let after = params.cursor.unwrap_or_default();
     let read = api.read("read a run", async move |conn| {
         Ok((runs::get(conn, id).await?, jobs::of_run(conn, id, &after, limit + 1).await?))
@@ -106,7 +106,7 @@ pub(super) async fn results(
     Path(id): Path<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<RunResultRow>>, Problem> {
-    let (id, limit, after) = (params::id("run", &id)?, params.limit()?, params.number(0)?);
+    let (id, limit, after) = (params::id("run", &id)?, params.limit(), params.number(0)?);
     let read = api.read("read the results of a run", async move |conn| {
         runs::get(conn, id).await?;
         results::of_run(conn, id, after, limit + 1).await

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::params::{self, PageParams, Params};
 use super::problem::Problem;
-use super::{Api, Page};
+use super::{Api, DEFAULT_LIMIT, Page};
 use crate::domain::growth::full_in_days;
 use crate::store::containers::{self, Attachment};
 use crate::store::filter::VolumeFilter;
@@ -36,12 +36,16 @@ pub(super) struct ListParams {
     /// Named by Docker, not by a person.
     anonymous: Option<bool>,
     /// Last known size, at least.
+    #[serde(deserialize_with = "params::count")]
     min_bytes: Option<i64>,
     /// Last known size, at most.
+    #[serde(deserialize_with = "params::count")]
     max_bytes: Option<i64>,
     /// Measured last before this time, or never.
+    #[serde(deserialize_with = "params::time")]
     scanned_before: Option<DateTime<Utc>>,
     /// Measured last at this time or later.
+    #[serde(deserialize_with = "params::time")]
     scanned_after: Option<DateTime<Utc>>,
     /// What to sort by; what is unknown comes last.
     sort: VolumeSort,
@@ -49,8 +53,10 @@ pub(super) struct ListParams {
     direction: Direction,
     /// Rows on the page, 1 to 500.
     #[param(default = 100, minimum = 1, maximum = 500)]
+    #[serde(deserialize_with = "params::rows")]
     limit: Option<i64>,
     /// Rows to skip; the total is counted. Not with `cursor`.
+    #[serde(deserialize_with = "params::count")]
     offset: Option<i64>,
     /// `next` of the page before, with the same sort, direction and filter.
     cursor: Option<String>,
@@ -60,7 +66,7 @@ pub(super) struct ListParams {
 
 impl ListParams {
     fn parse(self) -> Result<(VolumeList, page::Page), Problem> {
-        let limit = params::limit(self.limit)?;
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
         let labels = self.label.iter().map(|label| {
             let (key, value) =
                 label.split_once('=').ok_or_else(|| Problem::invalid(format!("label: {label:?} is not KEY=VALUE")))?;
@@ -82,7 +88,6 @@ impl ListParams {
         let list = VolumeList { filter, sort: self.sort, direction: self.direction };
         let page = match (self.offset, self.cursor) {
             (Some(_), Some(_)) => return Err(Problem::invalid("offset, cursor: give one of them")),
-            (Some(offset), None) if offset < 0 => return Err(Problem::invalid("offset: is negative")),
             (Some(offset), None) => page::Page::Offset { limit, offset },
             (None, Some(cursor)) => {
                 let cursor = list.decode(&cursor).map_err(|error| Problem::invalid(format!("cursor: {error}")))?;
@@ -109,13 +114,16 @@ pub(super) struct VolumeDetail {
 #[into_params(parameter_in = Query)]
 pub(super) struct SizesParams {
     /// From when on; 7 days before `to` unless given.
+    #[serde(deserialize_with = "params::time")]
     from: Option<DateTime<Utc>>,
     /// Until before when; now unless given.
+    #[serde(deserialize_with = "params::time")]
     to: Option<DateTime<Utc>>,
     /// How fine.
     resolution: Resolution,
     /// Points, 1 to 500.
     #[param(default = 100, minimum = 1, maximum = 500)]
+    #[serde(deserialize_with = "params::rows")]
     limit: Option<i64>,
     /// `next` of the page before; `from` and `resolution` are then that page's.
     cursor: Option<String>,
@@ -164,7 +172,7 @@ pub(super) async fn sizes(
     Path(id): Path<String>,
     Params(params): Params<SizesParams>,
 ) -> Result<Json<Sizes>, Problem> {
-    let (id, limit) = (params::id("volume", &id)?, params::limit(params.limit)?);
+    let (id, limit) = (params::id("volume", &id)?, params.limit.unwrap_or(DEFAULT_LIMIT));
     let to = params.to.unwrap_or_else(Utc::now);
     let from = params.from.unwrap_or_else(|| to.checked_sub_signed(Duration::days(7)).unwrap_or(to));
     if from > to {
@@ -189,7 +197,7 @@ pub(super) async fn containers(
     Path(id): Path<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Attachment>>, Problem> {
-    let (id, limit) = (params::id("volume", &id)?, params.limit()?);
+    let (id, limit) = (params::id("volume", &id)?, params.limit());
     let cursor = params.cursor.map(|cursor| containers::Cursor::decode(&cursor, id)).transpose();
     let after = cursor.map_err(|error| Problem::invalid(format!("cursor: {error}")))?;
     let read = api.read("read the containers of a volume", async move |conn| {

@@ -1,10 +1,12 @@
 //! What every pass of every reconciler shares.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::{Client, ResourceExt};
+use kube::core::object::HasStatus;
+use kube::{Client, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -14,7 +16,6 @@ use super::health::DatabaseHealth;
 use super::metrics::Metrics;
 use super::notify::Notifier;
 use super::report::Reporter;
-use crate::crd::{VolumeScan, VolumeScanStatus};
 use crate::store::Store;
 
 /// Owner of the status fields in server-side apply.
@@ -30,12 +31,13 @@ pub struct Context {
     pub dispatcher: Dispatcher,
     /// Logs, Events.
     pub reporter: Reporter,
-    /// Tells receivers of alerts.
+    /// Tells people of alerts.
     pub notifier: Notifier,
     /// Counters.
     pub metrics: Metrics,
     health: watch::Receiver<DatabaseHealth>,
     fleet: watch::Receiver<Option<Arc<Fleet>>>,
+    results: watch::Sender<()>,
     written: Mutex<HashMap<String, Written>>,
     audited: Mutex<HashMap<String, i64>>,
 }
@@ -45,7 +47,7 @@ struct Written {
     at: Instant,
     /// The version of the object that came of it.
     version: Option<u64>,
-    status: VolumeScanStatus,
+    status: Box<dyn Any + Send>,
 }
 
 /// The parts of a [`Context`] by which passes reach others.
@@ -80,6 +82,7 @@ impl Context {
             metrics,
             health,
             fleet,
+            results: watch::Sender::new(()),
             written: Mutex::default(),
             audited: Mutex::default(),
         }
@@ -105,6 +108,19 @@ impl Context {
         self.fleet.borrow().clone().unwrap_or_default()
     }
 
+    /// Tells that a run has ended: there is something new to judge.
+    pub fn results_changed(&self) {
+        self.results.send_replace(());
+    }
+
+    /// An item for each time that a run has ended.
+    pub fn results_changes(&self) -> impl futures::Stream<Item = ()> + Send + use<> {
+        futures::stream::unfold(self.results.subscribe(), async |mut results| {
+            results.changed().await.ok()?;
+            Some(((), results))
+        })
+    }
+
     /// How long until the status of the object with this uid was written `period` ago; `None` when that is over.
     pub fn until_written(&self, uid: &str, period: Duration) -> Option<Duration> {
         let elapsed = self.written().get(uid)?.at.elapsed();
@@ -112,21 +128,29 @@ impl Context {
     }
 
     /// Remembers the status written for the object with this uid, and the object's version that came of it.
-    pub fn wrote(&self, uid: String, version: Option<&str>, status: VolumeScanStatus) {
+    pub fn wrote(&self, uid: String, version: Option<&str>, status: impl Any + Send) {
         let version = version.and_then(|version| version.parse().ok());
-        self.written().insert(uid, Written { at: Instant::now(), version, status });
+        self.written().insert(uid, Written { at: Instant::now(), version, status: Box::new(status) });
     }
 
-    /// The scan with the status that this process wrote last, when the watch has not brought it yet: else what is new would be told twice.
+    /// The object with the status that this process wrote last, when the watch has not brought it yet: else what is new would be told twice.
     /// Versions are numbers that grow; of any others nothing is taken for old.
-    pub fn with_own_status(&self, scan: Arc<VolumeScan>) -> Arc<VolumeScan> {
-        let version: Option<u64> = scan.resource_version().and_then(|version| version.parse().ok());
+    pub fn with_own_status<K>(&self, object: Arc<K>) -> Arc<K>
+    where
+        K: Resource + HasStatus + Clone,
+        K::Status: Any + Clone,
+    {
+        let version: Option<u64> = object.resource_version().and_then(|version| version.parse().ok());
         let written = self.written();
         let newer =
-            scan.uid().and_then(|uid| written.get(&uid)).filter(|last| version.is_some() && version < last.version);
-        match newer {
-            Some(last) => Arc::new(VolumeScan { status: Some(last.status.clone()), ..VolumeScan::clone(&scan) }),
-            None => scan,
+            object.uid().and_then(|uid| written.get(&uid)).filter(|last| version.is_some() && version < last.version);
+        match newer.and_then(|last| last.status.downcast_ref::<K::Status>()) {
+            Some(status) => {
+                let mut object = K::clone(&object);
+                *object.status_mut() = Some(status.clone());
+                Arc::new(object)
+            }
+            None => object,
         }
     }
 

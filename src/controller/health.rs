@@ -17,6 +17,8 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(4);
 /// The database as last probed.
 #[derive(Debug, Clone)]
 pub struct DatabaseHealth {
+    /// It was probed at least once.
+    pub is_known: bool,
     /// Why it cannot be used.
     pub problem: Option<DatabaseProblem>,
     /// Since when the reason holds.
@@ -52,6 +54,7 @@ impl DatabaseHealth {
     pub fn unknown(now: Timestamp) -> Self {
         let problem = DatabaseProblem { reason: "Unreachable", message: "the database was not reached yet".to_owned() };
         Self {
+            is_known: false,
             problem: Some(problem),
             since: now,
             contact_for: Duration::ZERO,
@@ -66,7 +69,7 @@ impl DatabaseHealth {
     pub fn reached_for(contact: Duration, now: Timestamp) -> Self {
         let started = Instant::now();
         let contact_since = Some(started.checked_sub(contact).unwrap_or(started));
-        Self { problem: None, contact_for: contact, contact_since, ..Self::unknown(now) }
+        Self { is_known: true, problem: None, contact_for: contact, contact_since, ..Self::unknown(now) }
     }
 
     /// The same with the time in contact as of now.
@@ -130,6 +133,7 @@ fn judge(mut health: DatabaseHealth, probed: Result<Health, store::Error>, now: 
             problem.map(|(reason, message)| DatabaseProblem { reason: reason.as_str(), message })
         }
     };
+    health.is_known = true;
     health.update(problem, now);
     health
 }

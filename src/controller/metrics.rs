@@ -1,4 +1,4 @@
-//! What the controller counts. Labels come from closed sets; no object's name is one.
+//! What the controller counts. Labels come from closed sets; no object's name is one, but in [`Contents`].
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use super::contents::Contents;
 use super::notify;
 use crate::domain::run::{NodeCounts, RunKey, RunResult};
 use crate::store::runs::Queue;
@@ -32,12 +33,14 @@ pub struct Metrics {
     leading: Gauge,
     database_ready: Gauge,
     probe_seconds: Gauge<f64, AtomicU64>,
+    contents: Contents,
     /// Of notifications.
     pub notifications: notify::Metrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
+    kind: &'static str,
     outcome: &'static str,
 }
 
@@ -79,11 +82,12 @@ impl Metrics {
             leading: Gauge::default(),
             database_ready: Gauge::default(),
             probe_seconds: Gauge::default(),
+            contents: Contents::default(),
             notifications: notify::Metrics::default(),
         };
         let registry = registry.sub_registry_with_prefix("volumeviz");
         metrics.notifications.register(registry);
-        registry.register("reconciles", "Passes over VolumeScans by outcome", metrics.reconciles.clone());
+        registry.register("reconciles", "Passes over custom resources by kind and outcome", metrics.reconciles.clone());
         registry.register("reconcile_duration_seconds", "Duration of a pass", metrics.reconcile_seconds.clone());
         registry.register("errors", "Passes that failed, by reason", metrics.errors.clone());
         registry.register("runs_started", "Runs that started, by what asked for them", metrics.runs_started.clone());
@@ -105,7 +109,7 @@ impl Metrics {
             "Jobs taken from an agent that stopped renewing its lease",
             metrics.leases_expired.clone(),
         );
-        registry.register("status_writes", "Writes of a VolumeScan's status", metrics.status_writes.clone());
+        registry.register("status_writes", "Writes of a custom resource's status", metrics.status_writes.clone());
         registry.register("leader", "1 while this replica leads", metrics.leading.clone());
         registry.register("database_ready", "1 while the database can be used", metrics.database_ready.clone());
         registry.register(
@@ -113,12 +117,17 @@ impl Metrics {
             "Duration of the last database probe",
             metrics.probe_seconds.clone(),
         );
+        registry.register_collector(Box::new(metrics.contents.clone()));
+        // A series that begins with its first event hides it from `increase`.
+        for result in [RunResult::Succeeded, RunResult::Partial, RunResult::Failed, RunResult::Cancelled] {
+            drop(metrics.runs.get_or_create(&Ended { result: result.as_str() }));
+        }
         metrics
     }
 
-    /// Counts a pass that began at `started`.
-    pub fn reconciled(&self, started: Instant, outcome: &'static str) {
-        self.reconciles.get_or_create(&Outcome { outcome }).inc();
+    /// Counts a pass over an object of this kind that began at `started`.
+    pub fn reconciled(&self, kind: &'static str, started: Instant, outcome: &'static str) {
+        self.reconciles.get_or_create(&Outcome { kind, outcome }).inc();
         self.reconcile_seconds.observe(started.elapsed().as_secs_f64());
     }
 
@@ -171,11 +180,17 @@ impl Metrics {
     /// Counts an ended run.
     pub fn run_ended(&self, result: RunResult) {
         self.runs.get_or_create(&Ended { result: result.as_str() }).inc();
+        self.contents.changed();
     }
 
     /// Counts a written status.
     pub fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    /// What is in the volumes.
+    pub const fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// Says whether this replica leads.

@@ -1,7 +1,9 @@
-//! The controller: elects a leader, watches the cluster and the database, reconciles VolumeScans.
+//! The controller: elects a leader, watches the cluster and the database, reconciles VolumeScans and VolumeAlerts.
 //!
 //! It never touches Docker. Only the leader plans, dispatches and writes status; losing the lease ends the process, it never pauses.
 
+pub mod alert;
+pub mod contents;
 pub mod context;
 pub mod dispatch;
 pub mod fleet;
@@ -9,9 +11,11 @@ pub mod health;
 pub mod leader;
 pub mod metrics;
 pub mod notify;
+mod patch;
 pub mod report;
 pub mod scan;
 pub mod sweep;
+mod unreadable;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +26,8 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::Config as ControllerConfig;
+use kube::runtime::controller::{Action, Config as ControllerConfig};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry;
@@ -30,6 +35,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::contents::VolumeSeries;
 use self::context::{Context, Feeds, Outlets};
 use self::dispatch::Dispatcher;
 use self::fleet::{AgentPods, Fleet};
@@ -40,10 +46,12 @@ use self::notify::{Identity, Notifier};
 use self::report::Reporter;
 use crate::api::{self, Access};
 use crate::config::database::{DatabaseArgs, Role};
-use crate::crd::VolumeScan;
+use crate::crd::{VolumeAlert, VolumeScan};
 use crate::http::{self, Check};
 use crate::store::{self, Store};
 
+const SCANS: &str = "volumescans";
+const ALERTS: &str = "volumealerts";
 /// A pass that takes longer is given up: the next one begins from what is true then.
 const PASS_DEADLINE: Duration = Duration::from_secs(5);
 /// Passes at the same time; each needs a database connection for a moment.
@@ -83,6 +91,9 @@ pub struct Args {
     /// Jobs that agents may work on at a time, over all VolumeScans: each needs up to two database connections.
     #[arg(long, env = "VOLUMEVIZ_MAX_RUNNING_JOBS", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_running_jobs: u16,
+    /// Which volumes /metrics tells of one by one.
+    #[command(flatten)]
+    pub volume_series: VolumeSeries,
     /// Where notifications may go.
     #[command(flatten)]
     pub notify: notify::Settings,
@@ -113,7 +124,7 @@ pub enum Error {
     #[error(transparent)]
     Watch(#[from] fleet::WatchEnded),
     /// The reconciler ended although nobody stopped it.
-    #[error("the reconciler of volumescans ended")]
+    #[error("the reconcilers ended")]
     ReconcilerEnded,
 }
 
@@ -128,6 +139,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         agent_selector,
         agent_port,
         max_running_jobs,
+        volume_series,
         notify,
         database,
     } = args;
@@ -161,7 +173,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
             ended = fleet::watch(client.clone(), agents, fleet_sender) => ended.map_err(Error::from),
         }
     };
-    let leading = lead(elector, Arc::new(context), metrics.clone(), leading, stop.clone());
+    let leading = lead(elector, Arc::new(context), volume_series, leading, stop.clone());
     // Whatever ends first ends the process: no part is missed by a pod that still looks well.
     tokio::select! {
         served = serving => served.map_err(Error::from),
@@ -174,7 +186,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 async fn lead(
     mut elector: Elector,
     context: Arc<Context>,
-    metrics: Metrics,
+    volume_series: VolumeSeries,
     leading: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -184,10 +196,10 @@ async fn lead(
     }
     tracing::info!("leading");
     leading.store(true, Ordering::Relaxed);
-    metrics.set_leading(true);
+    context.metrics.set_leading(true);
     let passes_over = CancellationToken::new();
     let reconciling = async {
-        let ended = reconcile_scans(Arc::clone(&context), stop.clone()).await;
+        let ended = reconcile(Arc::clone(&context), stop.clone()).await;
         passes_over.cancel();
         // An end that nobody asked for must not look like an orderly one.
         Ok(if stop.is_cancelled() { ended } else { Err(Error::ReconcilerEnded) })
@@ -196,40 +208,78 @@ async fn lead(
         // A lost lease ends it at once, whatever pass is under way: another process may lead by now.
         led = async { tokio::try_join!(reconciling, elector.keep(&passes_over)) } => led.map_err(Error::from).and_then(|(ended, ())| ended),
         never = sweep::run(Arc::clone(&context)) => match never {},
+        never = contents::watch(Arc::clone(&context), volume_series) => match never {},
         never = context.notifier.run(context.store.clone(), context.health_changes()) => match never {},
     }
 }
 
-/// Reconciles every VolumeScan, once the fleet is known, until `stop`; the caller leads.
-pub async fn reconcile_scans(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
+/// Reconciles every VolumeScan and every VolumeAlert, once the fleet is known, until `stop`; the caller leads.
+pub async fn reconcile(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
     let mut fleet = context.fleet_changes();
     let known = fleet.wait_for(Option::is_some).map(|known| known.is_ok());
     tokio::select! {
         known = known => if !known { return Err(Error::ReconcilerEnded) },
         () = stop.cancelled() => return Ok(()),
     }
+    let config = || ControllerConfig::default().concurrency(CONCURRENT_PASSES);
     let scans: Api<DeserializeGuard<VolumeScan>> = Api::all(context.client.clone());
-    Controller::new(scans, watcher::Config::default())
-        .with_config(ControllerConfig::default().concurrency(CONCURRENT_PASSES))
+    let scans = Controller::new(scans, watcher::Config::default()).with_config(config());
+    context.metrics.contents().follow(scans.store());
+    let shared = Arc::new(alert::Shared { context: Arc::clone(&context), scans: scans.store() });
+    let scanning = scans
         .reconcile_all_on(health::changes(context.health_changes()))
-        .reconcile_all_on(fleet::changes(fleet))
-        .graceful_shutdown_on(stop.cancelled_owned())
-        .run(timed_pass, |scan, _, context| context.reporter.failed(&scan.name_any()), Arc::clone(&context))
-        .for_each(async |outcome| context.reporter.outcome(outcome))
-        .await;
+        .reconcile_all_on(fleet::changes(context.fleet_changes()))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(scan_pass, |scan, _, context| context.reporter.failed(SCANS, &scan.name_any()), Arc::clone(&context))
+        .for_each(async |outcome| context.reporter.outcome(SCANS, outcome));
+    tokio::join!(scanning, reconcile_alerts(shared, config(), stop));
     Ok(())
 }
 
-async fn timed_pass(
-    scan: Arc<DeserializeGuard<VolumeScan>>,
-    context: Arc<Context>,
-) -> Result<kube::runtime::controller::Action, scan::Error> {
+/// Judges only once every scan is known: what no scan looks at any more is over.
+async fn reconcile_alerts(shared: Arc<alert::Shared>, config: ControllerConfig, stop: CancellationToken) {
+    tokio::select! {
+        // An error is said of a watch that has ended, which ends the process.
+        _ = shared.scans.wait_until_ready() => {}
+        () = stop.cancelled() => return,
+    }
+    let context = Arc::clone(&shared.context);
+    let alerts: Api<DeserializeGuard<VolumeAlert>> = Api::all(context.client.clone());
+    let alerts = Controller::new(alerts, watcher::Config::default()).with_config(config);
+    context.metrics.contents().follow_alerts(alerts.store());
+    alerts
+        .reconcile_all_on(health::changes(context.health_changes()))
+        .reconcile_all_on(fleet::changes(context.fleet_changes()))
+        .reconcile_all_on(context.results_changes())
+        .reconcile_on(context.notifier.changes().map(|name| ObjectRef::new(&name)))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(alert_pass, |alert, _, shared| shared.context.reporter.failed(ALERTS, &alert.name_any()), shared)
+        .for_each(async |outcome| context.reporter.outcome(ALERTS, outcome))
+        .await;
+}
+
+async fn scan_pass(scan: Arc<DeserializeGuard<VolumeScan>>, context: Arc<Context>) -> Result<Action, scan::Error> {
     let started = Instant::now();
     let pass = scan::reconcile_any(scan, Arc::clone(&context));
     let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(scan::Error::Timeout(PASS_DEADLINE)));
-    context.metrics.reconciled(started, outcome.as_ref().map_or_else(scan::Error::step, |_| "Ok"));
+    context.metrics.reconciled(SCANS, started, outcome.as_ref().map_or_else(scan::Error::step, |_| "Ok"));
     if let Err(error) = &outcome {
         context.metrics.failed(error.reason());
+    }
+    outcome
+}
+
+async fn alert_pass(
+    alert: Arc<DeserializeGuard<VolumeAlert>>,
+    shared: Arc<alert::Shared>,
+) -> Result<Action, alert::Error> {
+    let started = Instant::now();
+    let pass = alert::reconcile_any(alert, Arc::clone(&shared));
+    let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(alert::Error::Timeout(PASS_DEADLINE)));
+    let metrics = &shared.context.metrics;
+    metrics.reconciled(ALERTS, started, outcome.as_ref().map_or_else(alert::Error::step, |_| "Ok"));
+    if let Err(error) = &outcome {
+        metrics.failed(error.reason());
     }
     outcome
 }

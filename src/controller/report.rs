@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::core::DeserializeGuard;
+use kube::Resource;
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as KubeReporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-
-use super::scan;
-use crate::crd::VolumeScan;
 
 const EVENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Events carry at most 1 KiB of text.
@@ -21,9 +18,8 @@ const MAX_NOTE_CHARS: usize = 512;
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
-/// How one pass of the VolumeScan reconciler ended.
-pub type Outcome =
-    Result<(ObjectRef<DeserializeGuard<VolumeScan>>, Action), ControllerError<scan::Error, watcher::Error>>;
+/// How one pass of a reconciler ended.
+pub type Outcome<K, E> = Result<(ObjectRef<K>, Action), ControllerError<E, watcher::Error>>;
 
 /// Something worth an Event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +36,7 @@ pub struct Notice {
 pub struct Reporter {
     client: Client,
     source: KubeReporter,
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<HashMap<(&'static str, String), u32>>,
 }
 
 impl Reporter {
@@ -71,30 +67,34 @@ impl Reporter {
         }
     }
 
-    /// When to try an object again whose pass just failed: 1 s, doubling to 15 s.
-    pub fn failed(&self, object: &str) -> Action {
+    /// When to try an object of this kind again whose pass just failed: 1 s, doubling to 15 s.
+    pub fn failed(&self, kind: &'static str, object: &str) -> Action {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(object.to_owned()).or_default();
+        let count = failures.entry((kind, object.to_owned())).or_default();
         let wait = FIRST_BACKOFF.saturating_mul(1 << (*count).min(4)).min(MAX_BACKOFF);
         *count = count.saturating_add(1);
         Action::requeue(wait)
     }
 
     /// Forgets the failures of an object that is well again.
-    pub fn recovered(&self, object: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    pub fn recovered(&self, kind: &'static str, object: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&(kind, object.to_owned()));
     }
 
-    /// Logs one outcome of a reconciler's stream.
-    pub fn outcome(&self, outcome: Outcome) {
+    /// Logs one outcome of the stream of the reconciler of this kind.
+    pub fn outcome<K, E>(&self, kind: &'static str, outcome: Outcome<K, E>)
+    where
+        K: Resource,
+        E: std::error::Error,
+    {
         match outcome {
-            Ok((object, _)) => self.recovered(&object.name),
+            Ok((object, _)) => self.recovered(kind, &object.name),
             // The object was deleted while it was queued.
             Err(ControllerError::ObjectNotFound(_)) => {}
             Err(ControllerError::ReconcilerFailed(error, object)) => {
-                tracing::warn!(object.name = object.name, "{error}");
+                tracing::warn!(object.kind = kind, object.name = object.name, "{error}");
             }
-            Err(error) => tracing::warn!("unable to watch volumescans, trying again: {error}"),
+            Err(error) => tracing::warn!("unable to watch {kind}, trying again: {error}"),
         }
     }
 }

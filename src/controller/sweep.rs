@@ -1,4 +1,5 @@
-//! What nobody tells: runs of VolumeScans that are gone are cancelled (there are no finalizers), and nodes that left are noted.
+//! What nobody tells: runs of VolumeScans and states of VolumeAlerts that are gone are ended (there are no finalizers), and nodes that left
+//! are noted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
+use super::alert;
 use super::context::Context;
 use super::scan::apply;
 use super::scan::plan::SETTLED_AFTER;
@@ -37,6 +39,8 @@ enum Error {
     EndAbandoned(Box<apply::Error>),
     #[error("unable to note the runs of deleted volumescans: {0}")]
     NoteOrphans(#[source] store::Error),
+    #[error(transparent)]
+    Alerts(#[from] alert::sweep::Error),
     #[error("unable to cancel the runs of deleted volumescans: {0}")]
     Cancel(#[source] store::Error),
 }
@@ -55,6 +59,7 @@ pub async fn run(context: Arc<Context>) -> std::convert::Infallible {
         }
         // What stops agents comes first; what is only noted must not be in its way.
         let mut outcome = sweep(&context).await.and(note_nodes(&context, &mut noted).await);
+        outcome = outcome.and(alert::sweep::sweep(&context).await.map_err(Error::from));
         if orphans_noted.is_none_or(|at| at.elapsed() >= ORPHANS_EVERY) {
             let noted = note_orphans(&context).await;
             orphans_noted = noted.is_ok().then(Instant::now).or(orphans_noted);

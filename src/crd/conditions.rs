@@ -22,6 +22,13 @@ pub const SCHEDULED: &str = "Scheduled";
 /// Every selected node has a ready agent.
 pub const AGENTS_READY: &str = "AgentsReady";
 
+/// Some subject of an alert fires.
+pub const FIRING: &str = "Firing";
+/// Every subject of an alert has a figure.
+pub const DATA_AVAILABLE: &str = "DataAvailable";
+/// Receivers were told all there is to tell.
+pub const NOTIFICATIONS_DELIVERED: &str = "NotificationsDelivered";
+
 /// Reasons of conditions that are not the name of a run's or a job's reason.
 pub mod reason {
     /// The controller has not looked at the object yet.
@@ -54,6 +61,30 @@ pub mod reason {
     pub const SOME_AGENTS_NOT_READY: &str = "SomeAgentsNotReady";
     /// Pod Security refuses the agents' pods.
     pub const PODS_FORBIDDEN: &str = "PodsForbidden";
+    /// The latest results are held against the rule.
+    pub const WATCHING: &str = "Watching";
+    /// A subject is above the limit.
+    pub const ABOVE_LIMIT: &str = "AboveLimit";
+    /// No subject is above the limit for long enough.
+    pub const NOTHING_FIRES: &str = "NothingFires";
+    /// Every subject has a figure.
+    pub const ALL_MEASURED: &str = "AllMeasured";
+    /// Some subjects have no figure from the last run.
+    pub const SOME_WITHOUT_FIGURE: &str = "SomeWithoutFigure";
+    /// The same, and `spec.noData` says that it does not matter.
+    pub const MISSING_IGNORED: &str = "MissingIgnored";
+    /// Nothing is selected, or no selected scan has results.
+    pub const NO_SUBJECTS: &str = "NoSubjects";
+    /// The spec cannot be used, or the alert is suspended.
+    pub const NOT_JUDGED: &str = "NotJudged";
+    /// Every receiver was told.
+    pub const ALL_DELIVERED: &str = "AllDelivered";
+    /// There was nothing to tell yet.
+    pub const NOTHING_TO_TELL: &str = "NothingToTell";
+    /// A receiver could not be told, and is tried again.
+    pub const DELIVERY_FAILING: &str = "DeliveryFailing";
+    /// A receiver could not be told for so long that it is not tried again.
+    pub const GIVEN_UP: &str = "GivenUp";
     /// No node is selected.
     pub const NO_MATCHING_NODES: &str = "NoMatchingNodes";
 }

@@ -4,6 +4,8 @@
 //! controller could not use.
 
 pub mod conditions;
+mod volume_alert;
+mod volume_alert_status;
 mod volume_scan;
 mod volume_scan_status;
 
@@ -12,6 +14,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
+pub use volume_alert::{ScanName, ScanSelector, VolumeAlert, VolumeAlertSpec};
+pub use volume_alert_status::{AlertCounts, AlertState, EvaluatedRun, FiringSubject, LISTED, VolumeAlertStatus};
 pub use volume_scan::{ConcurrencyPolicy, Measurement, VolumeScan, VolumeScanSpec};
 pub use volume_scan_status::{
     ActiveRun, Agents, Candidate, Database, Display, FailedNode, FinishedRun, FollowedSchedule, GrowingVolume, Growth,
@@ -29,9 +33,10 @@ pub struct Manifest {
 
 /// Every CRD of this version.
 pub fn manifests() -> Result<Vec<Manifest>, serde_yaml::Error> {
-    [without_nulls(with_name_limit(with_pending_status(VolumeScan::crd())))]
+    [VolumeScan::crd(), VolumeAlert::crd()]
         .into_iter()
         .map(|crd| {
+            let crd = without_nulls(with_name_limit(with_pending_status(crd)));
             let name = crd.metadata.name.clone().unwrap_or_default();
             Ok(Manifest { file_name: format!("{name}.yaml"), yaml: serde_yaml::to_string(&crd)? })
         })

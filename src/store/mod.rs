@@ -7,6 +7,7 @@ pub mod agent;
 pub mod alerts;
 pub mod audit;
 pub mod containers;
+pub mod contents;
 mod error;
 pub mod figures;
 pub mod filter;
@@ -20,6 +21,7 @@ pub mod notifications;
 pub mod page;
 pub mod results;
 pub mod runs;
+pub mod samples;
 pub mod sizes;
 pub mod system_metrics;
 pub mod volumes;
@@ -109,14 +111,16 @@ impl Store {
         self.run_in(None, operation, deadline, act).await
     }
 
-    /// The same for an operation that only reads: all its statements see the database as of the first one.
+    /// The same for an operation that only reads: all its statements see the database as of the first one. None is compiled by the server, which
+    /// does so for what it takes to be long: for seconds, to save milliseconds.
     pub async fn snapshot<T>(
         &self,
         operation: &'static str,
         deadline: Duration,
         act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
-        self.run_in(Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"), operation, deadline, act).await
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off";
+        self.run_in(Some(BEGIN), operation, deadline, act).await
     }
 
     async fn run_in<T>(

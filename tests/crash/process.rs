@@ -17,7 +17,7 @@ use volumeviz::controller::health::DatabaseHealth;
 use volumeviz::controller::metrics::Metrics;
 use volumeviz::controller::notify::{Identity, Notifier, Settings};
 use volumeviz::controller::report::Reporter;
-use volumeviz::controller::{health, reconcile_scans, sweep};
+use volumeviz::controller::{health, reconcile, sweep};
 use volumeviz::store::Store;
 
 use crate::seam::Seam;
@@ -84,10 +84,12 @@ async fn lead(setup: Setup, seam: Arc<Seam>) {
         std::future::pending::<()>().await;
     };
     let (store, metrics) = (context.store.clone(), context.metrics.clone());
+    let notifying = context.notifier.run(store.clone(), context.health_changes());
     tokio::select! {
-        ended = reconcile_scans(Arc::clone(&context), CancellationToken::new()) => ended.unwrap(),
+        ended = reconcile(Arc::clone(&context), CancellationToken::new()) => ended.unwrap(),
         never = health::watch(store, "cluster".to_owned(), metrics, health) => match never {},
         () = sweeping => {}
+        never = notifying => match never {},
     }
 }
 

@@ -1,19 +1,9 @@
 //! The HTTP API behind its Service, and the database lost and brought back.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::*;
-
-/// A program that is stopped with this value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 /// A forwarded port of the controller's Service.
 fn forwarded() -> (Running, String) {

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod alerts;
 mod database;
 #[path = "../kit/mod.rs"]
 mod kit;
@@ -17,9 +18,20 @@ mod life;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Child;
 
 use kit::*;
 use serde_json::{Value, json};
+
+/// A program that is stopped with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
 
 /// Volumes of every kind that a walk could get wrong, on node-1 and node-2.
 fn make_volumes() {

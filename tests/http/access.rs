@@ -40,7 +40,9 @@ async fn a_token_without_the_right_is_refused_with_the_right_it_lacks() {
     let allowed = reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed;
     assert!(allowed, "the plain path is everybody's: else this test proves nothing");
 
-    for path in ["/api/v1/volumes", "/api/v1/database/health", "/api/v1/runs/1/results", "/api/v1/nothing"] {
+    for path in
+        ["/api/v1/volumes", "/api/v1/database/health", "/api/v1/runs/1/results", "/api/v1/alerts", "/api/v1/nothing"]
+    {
         let answer = served.get_as(Some(&token), path).await;
         if path == "/api/v1/nothing" {
             assert_eq!(answer.status, 404, "there is nothing to guard");
@@ -90,6 +92,6 @@ async fn the_document_is_for_everybody() {
     ] {
         assert_eq!(paths[path]["get"]["security"][0]["bearer"], serde_json::json!([]), "{path}");
     }
-    assert_eq!(paths.len(), 11);
+    assert_eq!(paths.len(), 12);
     assert_eq!(document.body["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
 }

@@ -142,20 +142,40 @@ async fn wrong_parameters_are_named() {
     let (_database, served) = seeded().await;
     let cursor = served.ok("/api/v1/volumes?limit=1").await["next"].as_str().unwrap().to_owned();
     for (path, named) in [
-        ("/api/v1/volumes?limit=501".to_owned(), "limit"),
-        ("/api/v1/volumes?limit=0".to_owned(), "limit"),
-        ("/api/v1/volumes?limit=x".to_owned(), "invalid digit"),
-        ("/api/v1/volumes?offset=-1".to_owned(), "offset"),
-        ("/api/v1/volumes?sort=colour".to_owned(), "colour"),
-        ("/api/v1/volumes?nmae=x".to_owned(), "nmae"),
+        ("/api/v1/volumes?limit=501".to_owned(), "limit: \"501\" is not a whole number from 1 to 500"),
+        ("/api/v1/volumes?limit=0".to_owned(), "limit: \"0\" is not a whole number from 1 to 500"),
+        ("/api/v1/volumes?limit=abc".to_owned(), "limit: \"abc\" is not a whole number from 1 to 500"),
+        ("/api/v1/nodes?limit=abc".to_owned(), "limit: \"abc\" is not a whole number from 1 to 500"),
+        ("/api/v1/volumes/1/sizes?limit=1e3".to_owned(), "limit: \"1e3\" is not a whole number from 1 to 500"),
+        ("/api/v1/volumes?offset=-1".to_owned(), "offset: \"-1\" is not a whole number, 0 or more"),
+        ("/api/v1/volumes?min_bytes=1Gi".to_owned(), "min_bytes: \"1Gi\" is not a whole number, 0 or more"),
+        ("/api/v1/volumes?active=maybe".to_owned(), r#"active: invalid value: string "maybe", expected "true""#),
+        ("/api/v1/volumes?count=1".to_owned(), r#"count: invalid value: string "1", expected "true""#),
+        (
+            "/api/v1/volumes?scanned_after=today".to_owned(),
+            "scanned_after: \"today\" is not a time such as 2026-01-31T12:00:00Z",
+        ),
+        (
+            "/api/v1/volumes?sort=bogus".to_owned(),
+            "sort: unknown variant `bogus`, expected one of `name`, `node`, `first_seen`, `size`, `growth`",
+        ),
+        ("/api/v1/volumes?direction=up".to_owned(), "direction: unknown variant `up`, expected `asc` or `desc`"),
+        ("/api/v1/volumes?nmae=x".to_owned(), "unknown field `nmae`, expected one of `name`, "),
         ("/api/v1/volumes?label=app".to_owned(), "label"),
         ("/api/v1/volumes?cursor=%25".to_owned(), "cursor"),
         (format!("/api/v1/volumes?limit=1&sort=size&cursor={cursor}"), "cursor"),
         (format!("/api/v1/volumes?limit=1&node=n1&cursor={cursor}"), "cursor"),
         (format!("/api/v1/volumes?offset=0&cursor={cursor}"), "offset"),
         ("/api/v1/volumes/1/sizes?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z".to_owned(), "from"),
-        ("/api/v1/volumes/1/sizes?from=yesterday".to_owned(), "input"),
+        (
+            "/api/v1/volumes/1/sizes?from=yesterday".to_owned(),
+            "from: \"yesterday\" is not a time such as 2026-01-31T12:00:00Z",
+        ),
         ("/api/v1/scans/nightly/runs?cursor=x".to_owned(), "cursor"),
+        ("/api/v1/alerts?cursor=x".to_owned(), "cursor: \"x\" is none of this list"),
+        ("/api/v1/alerts?limit=0".to_owned(), "limit: \"0\" is not a whole number from 1 to 500"),
+        ("/api/v1/alerts?open=yes".to_owned(), r#"open: invalid value: string "yes", expected "true""#),
+        ("/api/v1/alerts?name=big".to_owned(), "unknown field `name`, expected one of `alert`, `open`, "),
         (format!("/api/v1/volumes/1/containers?cursor={cursor}"), "cursor"),
         (format!("/api/v1/volumes/1/sizes?cursor={cursor}"), "cursor"),
         ("/api/v1/volumes?name=%00".to_owned(), "invalid byte sequence"),
@@ -256,4 +276,49 @@ async fn runs_are_told_with_their_jobs_and_results() {
     let results =
         served.ok(&format!("/api/v1/runs/1/results?limit=1&cursor={}", results["next"].as_str().unwrap())).await;
     assert_eq!((&results["items"][0]["allocated_bytes"], results.get("next")), (&json!(8192), None));
+}
+
+#[tokio::test]
+async fn alerts_are_told_newest_first_by_name_and_by_whether_they_are_over() {
+    let (database, served) = seeded().await;
+    let alerts = "INSERT INTO alerts (alert_uid, alert_name, rule, scope, severity, threshold, subject, volume_id, state, value, message, fired_at, resolved_at)
+        VALUES ('u1', 'big', 'sizeAbove', 'Volume', 'Warning', 10, 'n1/data', 1, 'Resolved', 9, 'shrunk', now(), now()),
+            ('u1', 'big', 'sizeAbove', 'Volume', 'Warning', 10, 'n1/data', 1, 'Firing', 11, '11 B, limit 10 B', now(), NULL),
+            ('u2', 'late', 'scanOlderThan', 'Cluster', 'Critical', 60, '', NULL, 'Pending', NULL, 'no figure', NULL, NULL)";
+    database::execute(&mut **database.superuser().await, alerts.to_owned()).await;
+    let ids = async |query: &str| -> Vec<i64> {
+        let page = served.ok(&format!("/api/v1/alerts?{query}")).await;
+        page["items"].as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(ids("").await, [3, 2, 1]);
+    assert_eq!((ids("open=true").await, ids("open=false").await), (vec![3, 2], vec![1]));
+    assert_eq!((ids("alert=big").await, ids("alert=big&open=false").await), (vec![2, 1], vec![1]));
+    assert_eq!(ids("alert=bigger").await, [0; 0]);
+    let first = served.ok("/api/v1/alerts?limit=2").await;
+    let second = served.ok(&format!("/api/v1/alerts?limit=2&cursor={}", first["next"].as_str().unwrap())).await;
+    assert_eq!((&second["items"][0]["id"], second.get("next")), (&json!(1), None));
+    let firing = &first["items"][1];
+    assert_eq!(
+        keys(firing),
+        [
+            "alert",
+            "created_at",
+            "fired_at",
+            "id",
+            "message",
+            "resolved_at",
+            "rule",
+            "scope",
+            "severity",
+            "state",
+            "subject",
+            "threshold",
+            "value"
+        ]
+    );
+    assert_eq!(
+        (&firing["alert"], &firing["subject"], &firing["value"]),
+        (&json!("big"), &json!("n1/data"), &json!(11.0))
+    );
+    assert_eq!((&first["items"][0]["value"], &second["items"][0]["state"]), (&Value::Null, &json!("Resolved")));
 }

@@ -177,6 +177,15 @@ async fn what_is_read_together_is_of_one_moment() {
     assert_eq!(written.await.unwrap_err().reason(), "ReadOnly");
 }
 
+#[tokio::test]
+async fn what_is_read_together_is_not_compiled_first() {
+    let database = Database::new().await;
+    let store = open(&database::args(database::CONTROLLER, &database.name, &[]));
+    let jit = async |conn: &mut sqlx::PgConnection| sqlx::query_scalar::<_, String>("SHOW jit").fetch_one(conn).await;
+    assert_eq!(store.snapshot("ask", DEADLINE, jit).await.unwrap(), "off");
+    assert_eq!(store.run("ask", DEADLINE, jit).await.unwrap(), "on", "the setting ends with the snapshot");
+}
+
 /// Counts, lets somebody else add, and counts again.
 pub(crate) async fn one_moment(database: &Database, store: &Store) {
     let count = "SELECT count(*) FROM nodes";

@@ -1,10 +1,12 @@
-//! What the chart makes of the ways to one's own database (a pooler, certificates, an image for backups) and to receivers of alerts.
+//! What the chart makes of the ways to one's own database (a pooler, certificates, an image for backups), to receivers of alerts, and of what
+//! `/metrics` tells.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Parser;
 use serde_json::{Value, json};
 
 /// Helm, as `make setup` builds it.
@@ -19,29 +21,35 @@ fn helm() -> PathBuf {
     folder.join("helm")
 }
 
-/// The containers of a release with its own database and backups, by name, and the volumes of the pod of each; all its objects.
+/// All objects of a release with its own database and backups.
+pub(crate) fn objects(values: &[&str]) -> Vec<Value> {
+    let fixed = [
+        "database.mode=external",
+        "database.external.host=database.example.com",
+        "database.existingSecrets.owner=owner",
+        "database.existingSecrets.controller=controller",
+        "database.existingSecrets.agent=agent",
+        "backup.enabled=true",
+    ];
+    let mut command = Command::new(helm());
+    command.args(["template", "volumeviz"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz"));
+    for value in fixed.iter().chain(values) {
+        command.args(["--set", value]);
+    }
+    let output = command.output().expect("helm: `make setup` builds it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let documents = serde_yaml::Deserializer::from_slice(&output.stdout);
+    documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
+}
+
+/// The containers of such a release, by name, and the volumes of the pod of each; all its objects.
 struct Rendered(BTreeMap<String, (Value, Value)>, Vec<Value>);
 
 impl Rendered {
     fn with(values: &[&str]) -> Self {
-        let fixed = [
-            "database.mode=external",
-            "database.external.host=database.example.com",
-            "database.existingSecrets.owner=owner",
-            "database.existingSecrets.controller=controller",
-            "database.existingSecrets.agent=agent",
-            "backup.enabled=true",
-        ];
-        let mut command = Command::new(helm());
-        command.args(["template", "volumeviz"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz"));
-        for value in fixed.iter().chain(values) {
-            command.args(["--set", value]);
-        }
-        let output = command.output().expect("helm: `make setup` builds it");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let (mut containers, mut objects) = (BTreeMap::new(), Vec::new());
-        for document in serde_yaml::Deserializer::from_slice(&output.stdout) {
-            let object = <Value as serde::Deserialize>::deserialize(document).unwrap();
+        let mut containers = BTreeMap::new();
+        let objects = objects(values);
+        for object in &objects {
             for path in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
                 let Some(pod) = object.pointer(path) else { continue };
                 for container in pod["containers"].as_array().unwrap() {
@@ -49,7 +57,6 @@ impl Rendered {
                     containers.insert(name, (container.clone(), pod["volumes"].clone()));
                 }
             }
-            objects.push(object);
         }
         assert_eq!(containers.keys().collect::<Vec<_>>(), ["agent", "backup", "controller", "maintain"]);
         let rendered = Self(containers, objects);
@@ -165,6 +172,28 @@ fn backups_run_in_the_servers_image_unless_given_one() {
     let image = |values: &[&str]| Rendered::with(values).0["backup"].0["image"].as_str().unwrap().to_owned();
     assert_eq!(image(&["database.bundled.image=postgres:16"]), "postgres:16");
     assert_eq!(image(&["backup.image=registry.example.com/postgres:15"]), "registry.example.com/postgres:15");
+}
+
+/// The binary takes what the chart gives it.
+#[test]
+fn the_series_of_volumes_are_as_many_as_asked_for() {
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        series: volumeviz::controller::contents::VolumeSeries,
+    }
+    let given = |values: &[&str]| {
+        let rendered = Rendered::with(values);
+        let options = ["top", "all", "max"].map(|name| {
+            let variable = format!("VOLUMEVIZ_METRICS_{}_VOLUMES", name.to_uppercase());
+            format!("--metrics-{name}-volumes={}", rendered.variable("controller", &variable))
+        });
+        let series = Options::try_parse_from(std::iter::once("volumeviz".to_owned()).chain(options)).unwrap().series;
+        (series.top, series.all, series.max)
+    };
+    assert_eq!(given(&[]), (20, false, 5000));
+    let values = ["metrics.volumes.top=3", "metrics.volumes.all=true", "metrics.volumes.max=1000000"];
+    assert_eq!(given(&values), (3, true, 1_000_000));
 }
 
 #[test]

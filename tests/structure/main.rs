@@ -11,4 +11,6 @@
 mod chart;
 mod generated;
 mod layers;
+mod metrics;
 mod notifications;
+mod rules;

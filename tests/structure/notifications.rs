@@ -6,7 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use volumeviz::domain::alert::notification::{Notification, Occasion, Subject, text};
-use volumeviz::domain::alert::rule::Rule;
+use volumeviz::domain::alert::rule::{Rule, unit};
 use volumeviz::domain::alert::{Scope, Severity};
 
 /// The notification of the example.
@@ -31,8 +31,13 @@ fn example() -> Notification {
         severity: Severity::Warning,
         rule: rule.name().to_owned(),
         scope: Scope::Volume,
-        unit: rule.unit().to_owned(),
-        text: text(Severity::Warning, "big-volumes", Occasion::Firing, std::slice::from_ref(&subject), 2),
+        unit: unit(rule.name()).to_owned(),
+        text: text(
+            Severity::Warning,
+            "big-volumes",
+            Occasion::Firing,
+            &[subject.clone(), subject.clone(), subject.clone()],
+        ),
         time,
         subjects: vec![subject],
         subjects_omitted: 2,

@@ -78,6 +78,14 @@ impl Lines {
         self.added.notify_one();
     }
 
+    /// Takes back what still waits, but for what is under way.
+    pub(super) fn withdraw(&self, alert_uid: &str) {
+        let mut lines = self.lines();
+        for (_, line) in lines.iter_mut().filter(|((uid, _), _)| uid == alert_uid) {
+            line.waiting.truncate(usize::from(line.under_way));
+        }
+    }
+
     /// How telling an alert's receivers stands.
     pub(super) fn standing(&self, alert_uid: &str) -> Apart {
         let lines = self.lines();
@@ -194,6 +202,22 @@ mod tests {
 
     fn key(alert: &str) -> Key {
         (alert.to_owned(), "event".to_owned())
+    }
+
+    #[test]
+    fn what_waits_can_be_taken_back_but_not_what_is_under_way() {
+        let lines = Lines::default();
+        for number in [1, 2] {
+            lines.add(Receiver::event(), told("a", number));
+            lines.add(Receiver::event(), told("b", number));
+        }
+        lines.withdraw("b");
+        assert_eq!((lines.standing("a").open, lines.standing("b").open), (2, 0));
+        assert_eq!(started(&lines), [1]);
+        lines.withdraw("a");
+        assert_eq!(lines.standing("a").open, 1, "somebody is telling it");
+        lines.settle(&key("a"), &Ok(()));
+        assert_eq!(started(&lines), []);
     }
 
     #[tokio::test(start_paused = true)]

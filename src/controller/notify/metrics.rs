@@ -49,6 +49,10 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds them to `/metrics`.
     pub fn register(&self, registry: &mut Registry) {
+        // There from the beginning: a counter that appears with its first event is not seen to grow.
+        for channel in [Channel::Event, Channel::Webhook, Channel::Alertmanager] {
+            drop(self.given_up.get_or_create(&By { channel: channel.as_str() }));
+        }
         let text =
             "Times a receiver was told, or was to be told in vain, by channel; Alertmanager is told again each minute";
         registry.register("notifications", text, self.told.clone());

@@ -91,6 +91,11 @@ impl Notifier {
         self.lines.add(receiver, notification);
     }
 
+    /// Takes back what waits to be told from memory: the outbox has it now.
+    pub fn withdraw(&self, alert_uid: &str) {
+        self.lines.withdraw(alert_uid);
+    }
+
     /// How telling an alert's receivers from memory stands.
     pub fn apart(&self, alert_uid: &str) -> Apart {
         self.lines.standing(alert_uid)

@@ -10,7 +10,6 @@ pub mod publish;
 pub mod status;
 #[cfg(test)]
 mod tests;
-mod unreadable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +25,9 @@ use observe::{Observed, Runs};
 use plan::{expiry, plan};
 
 use super::context::Context;
-use crate::crd::VolumeScan;
+use super::patch;
+use super::unreadable;
+use crate::crd::{State, VolumeScan};
 
 /// While a run is under way: how far it is, which tickets are due, which leases have expired.
 const WHILE_ACTIVE: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ pub enum Error {
     Apply(#[from] apply::Error),
     /// The status could not be written.
     #[error(transparent)]
-    Publish(#[from] publish::Error),
+    Publish(#[from] patch::Error),
     /// The database or the API server was too slow.
     #[error("the pass was not over within {0:?}")]
     Timeout(Duration),
@@ -77,7 +78,7 @@ pub async fn reconcile_any(scan: Arc<DeserializeGuard<VolumeScan>>, context: Arc
     match &scan.0 {
         Ok(scan) => reconcile(Arc::new(scan.clone()), context).await,
         Err(invalid) => {
-            unreadable::tell(&context, invalid).await?;
+            unreadable::tell::<VolumeScan>(&context, invalid, Some(State::Failed)).await?;
             Ok(Action::requeue(AT_REST))
         }
     }
@@ -94,7 +95,10 @@ pub async fn reconcile(scan: Arc<VolumeScan>, context: Arc<Context>) -> Result<A
     let invalid = plan.invalid.clone();
     let applied = apply::apply(&context, &scan, &observed, plan).await;
     match &applied {
-        Ok(Applied { runs_changed: true }) => observed = observe::observe(&context, &scan).await,
+        Ok(Applied { runs_changed: true }) => {
+            context.results_changed();
+            observed = observe::observe(&context, &scan).await;
+        }
         Ok(Applied { runs_changed: false }) => {}
         // A database that answers and refuses a write: the status says so, for all that the probe found.
         Err(error) => observed.refused_by(error.of_database()),

@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use chrono::SecondsFormat;
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
-use serde_json::json;
 
 use super::agenda::agenda;
 use super::observe::{Observed, Runs};
 use super::plan::Invalid;
 use super::status;
-use crate::controller::context::{Context, FIELD_MANAGER};
+use crate::controller::context::Context;
+use crate::controller::patch::{self, Error};
 use crate::controller::report::Notice;
 use crate::crd::conditions::{MAX_MESSAGE_CHARS, STALLED, shorten};
 use crate::crd::{VolumeScan, VolumeScanStatus};
@@ -23,26 +22,6 @@ use crate::domain::run::RunResult;
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// How often any status is written: whoever edits the spec all the time does not make us write as often.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-pub(super) const PATCH_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The status could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server refused or failed.
-    #[error("failed to write the status of volumescan {name}: {source}")]
-    Patch {
-        /// The scan.
-        name: String,
-        /// Why.
-        source: Box<kube::Error>,
-    },
-    /// No answer in time.
-    #[error("failed to write the status of volumescan {name} within {PATCH_TIMEOUT:?}")]
-    Timeout {
-        /// The scan.
-        name: String,
-    },
-}
 
 /// Writes the status when it says something new, then tells what is new; else returns when what is held back may be written.
 pub async fn publish(
@@ -61,7 +40,7 @@ pub async fn publish(
     if let Some(left) = context.until_written(&uid, period) {
         return Ok(Some(left));
     }
-    let version = write(context, scan, &next).await?;
+    let version = patch::status(context, scan, &next).await?;
     context.wrote(uid, version.as_deref(), next.clone());
     if let Some(skipped) = agenda(scan, observed).ok().and_then(|agenda| agenda.skipped) {
         context.metrics.runs_skipped(skipped.count);
@@ -71,30 +50,6 @@ pub async fn publish(
         context.reporter.tell(&scan.object_ref(&()), notice).await;
     }
     Ok(None)
-}
-
-/// Returns the version of the object that came of it.
-async fn write(context: &Context, scan: &VolumeScan, status: &VolumeScanStatus) -> Result<Option<String>, Error> {
-    let name = scan.name_any();
-    let patch = json!({
-        "apiVersion": VolumeScan::api_version(&()),
-        "kind": VolumeScan::kind(&()),
-        // Guards against a scan that was deleted and made anew under its name.
-        "metadata": {"uid": scan.uid()},
-        "status": status,
-    });
-    let scans: Api<VolumeScan> = Api::all(context.client.clone());
-    // The status is ours alone: force takes back what anybody else wrote into it.
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let written = tokio::time::timeout(PATCH_TIMEOUT, scans.patch_status(&name, &params, &Patch::Apply(&patch))).await;
-    context.metrics.status_written();
-    match written {
-        Ok(Ok(scan)) => Ok(scan.resource_version()),
-        // Deleted meanwhile: nobody is left to read it.
-        Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => Ok(None),
-        Ok(Err(source)) => Err(Error::Patch { name, source: Box::new(source) }),
-        Err(_) => Err(Error::Timeout { name }),
-    }
 }
 
 /// Whether the two differ only in how far the active run is.

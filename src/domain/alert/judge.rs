@@ -93,7 +93,7 @@ mod tests {
                 };
                 open = next.map(|standing| Open {
                     standing,
-                    since: open.map_or(at(second), |open| open.since),
+                    since: open.map_or_else(|| at(second), |open| open.since),
                     for_want_of_data: want(open),
                 });
                 next
@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn what_wobbles_at_the_limit_fires_once_and_ends_at_most_once() {
         for clear_below in [None, Some(950), Some(999)] {
-            let wobble: Vec<Sample> = (0..200).map(|i| Sample::Exactly(if i % 2 == 0 { 1001.0 } else { 999.5 })).collect();
+            let wobble: Vec<Sample> =
+                (0..200).map(|i| Sample::Exactly(if i % 2 == 0 { 1001.0 } else { 999.5 })).collect();
             let (fires, ends) = fires_and_ends(&life(&wobble, &policy(1000, clear_below, 0, NoData::Keep)));
             assert_eq!((fires, ends), (1, 0), "{clear_below:?}");
         }

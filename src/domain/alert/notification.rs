@@ -170,14 +170,16 @@ impl Subject {
 }
 
 /// The one line for people: `[Warning] big-volumes: node-1/shop-db: 48.0 MiB, limit 40.0 MiB; and 2 more`.
-pub fn text(severity: Severity, alert: &str, occasion: Occasion, subjects: &[Subject], more: usize) -> String {
+pub fn text(severity: Severity, alert: &str, occasion: Occasion, subjects: &[Subject]) -> String {
     let what = match occasion {
         Occasion::Firing => "",
         Occasion::Reminder => "still: ",
         Occasion::Resolved => "over: ",
     };
     let first = subjects.first().map_or_else(String::new, |subject| format!("{}: {}", subject.name(), subject.message));
-    let more = subjects.len().saturating_sub(1) + more;
-    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    let more = match subjects.len() {
+        0 | 1 => String::new(),
+        all => format!("; and {} more", all - 1),
+    };
     format!("[{}] {alert}: {what}{first}{more}", severity.as_str())
 }

@@ -61,7 +61,7 @@ macro_rules! limit {
 
 limit!(
     /// A limit in bytes.
-    Bytes, bytes: i64, 0, 9_223_372_036_854_775_807_i64
+    Bytes, bytes: i64, 0, 1_000_000_000_000_000_000_i64
 );
 limit!(
     /// A limit in percent.
@@ -69,7 +69,7 @@ limit!(
 );
 limit!(
     /// A limit in bytes a day.
-    BytesPerDay, bytes_per_day: i64, 1, 9_223_372_036_854_775_807_i64
+    BytesPerDay, bytes_per_day: i64, 1, 1_000_000_000_000_000_000_i64
 );
 limit!(
     /// A limit in days.
@@ -77,7 +77,7 @@ limit!(
 );
 limit!(
     /// A limit in files.
-    Files, files: i64, 0, 9_223_372_036_854_775_807_i64
+    Files, files: i64, 0, 1_000_000_000_000_000_000_i64
 );
 limit!(
     /// A limit in seconds.
@@ -204,6 +204,20 @@ impl RuleSpec {
     }
 }
 
+/// What the figures of the rule with this name count; empty where there is nothing to count.
+pub fn unit(name: &str) -> &'static str {
+    match name {
+        "sizeAbove" | "candidateBytesAbove" => "bytes",
+        "percentOfCapacityAbove" => "percent",
+        "growthAbove" => "bytesPerDay",
+        "fullWithin" | "unusedLongerThan" => "days",
+        "filesAbove" => "files",
+        "scanOlderThan" => "seconds",
+        "failedNodesAbove" => "nodes",
+        _ => "",
+    }
+}
+
 /// When a rule's figure opens a state, and when it ends one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limit {
@@ -253,21 +267,7 @@ impl Rule {
         }
     }
 
-    /// What its figures count.
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Self::SizeAbove { .. } | Self::CandidateBytesAbove { .. } => "bytes",
-            Self::PercentOfCapacityAbove { .. } => "percent",
-            Self::GrowthAbove { .. } => "bytesPerDay",
-            Self::FullWithin { .. } | Self::UnusedLongerThan { .. } => "days",
-            Self::FilesAbove { .. } => "files",
-            Self::ScanOlderThan { .. } => "seconds",
-            Self::FailedNodesAbove { .. } => "nodes",
-            Self::DatabaseDown => "",
-        }
-    }
-
-    /// Its limit in [`Rule::unit`].
+    /// Its limit in the unit of its figures, see [`unit`].
     #[expect(clippy::cast_precision_loss, reason = "a limit of 8 PiB need not be kept to the byte")]
     pub fn threshold(self) -> f64 {
         match self {
@@ -289,7 +289,10 @@ impl Rule {
         let below = matches!(self, Self::FullWithin { .. });
         let counted = matches!(
             self,
-            Self::UnusedLongerThan { .. } | Self::ScanOlderThan { .. } | Self::FailedNodesAbove { .. } | Self::DatabaseDown
+            Self::UnusedLongerThan { .. }
+                | Self::ScanOlderThan { .. }
+                | Self::FailedNodesAbove { .. }
+                | Self::DatabaseDown
         );
         let clear = match clear_below {
             Some(clear) => (clear as f64).min(threshold),
@@ -306,7 +309,9 @@ impl Rule {
             Self::SizeAbove { .. } | Self::GrowthAbove { .. } | Self::FilesAbove { .. } => {
                 &[Scope::Volume, Scope::Node, Scope::Cluster]
             }
-            Self::PercentOfCapacityAbove { .. } | Self::FullWithin { .. } | Self::UnusedLongerThan { .. } => &[Scope::Volume],
+            Self::PercentOfCapacityAbove { .. } | Self::FullWithin { .. } | Self::UnusedLongerThan { .. } => {
+                &[Scope::Volume]
+            }
             Self::CandidateBytesAbove { .. } | Self::ScanOlderThan { .. } => &[Scope::Node, Scope::Cluster],
             Self::FailedNodesAbove { .. } | Self::DatabaseDown => &[Scope::Cluster],
         }
@@ -320,7 +325,9 @@ impl Rule {
             Self::SizeAbove { .. } | Self::FilesAbove { .. } => format!("{least}{figure}, limit {limit}"),
             Self::PercentOfCapacityAbove { .. } => format!("{least}{figure} of its file system, limit {limit}"),
             Self::GrowthAbove { .. } => format!("grows by {figure} a day, limit {limit}"),
-            Self::FullWithin { .. } => format!("fills its file system in {figure} at its present growth, limit {limit}"),
+            Self::FullWithin { .. } => {
+                format!("fills its file system in {figure} at its present growth, limit {limit}")
+            }
             Self::UnusedLongerThan { .. } => format!("unused for {figure}, limit {limit}"),
             Self::CandidateBytesAbove { .. } => format!("{least}{figure} in candidates for removal, limit {limit}"),
             Self::ScanOlderThan { .. } => format!("no newer results for {figure}, limit {limit}"),
@@ -329,7 +336,11 @@ impl Rule {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is shown in three digits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates, and is shown in three digits"
+    )]
     fn show(self, value: f64) -> String {
         match self {
             Self::SizeAbove { .. } | Self::CandidateBytesAbove { .. } | Self::GrowthAbove { .. } => {
@@ -387,6 +398,8 @@ mod tests {
             json!({"nodes": 1}),
             json!({}),
         ]) {
+            let counts = limit.as_object().unwrap().keys().next().cloned().unwrap_or_default();
+            assert_eq!(unit(name), counts, "the unit is the field's name");
             assert_eq!(spec(json!({name: limit})).rule().unwrap().name(), name);
         }
     }
@@ -398,7 +411,12 @@ mod tests {
         let limit = Rule::FailedNodesAbove { nodes: 2 }.limit(None);
         assert!(limit.is_exceeded_by(3.0) && limit.is_cleared_by(2.0));
         let limit = Rule::FullWithin { days: 10 }.limit(None);
-        assert!(limit.is_exceeded_by(9.9) && !limit.is_exceeded_by(10.0) && !limit.is_cleared_by(10.4) && limit.is_cleared_by(10.5));
+        assert!(
+            limit.is_exceeded_by(9.9)
+                && !limit.is_exceeded_by(10.0)
+                && !limit.is_cleared_by(10.4)
+                && limit.is_cleared_by(10.5)
+        );
     }
 
     #[test]
@@ -406,7 +424,10 @@ mod tests {
         let told = |rule: Rule, value| rule.tell(value, false);
         assert_eq!(told(Rule::SizeAbove { bytes: 1 << 30 }, 2_147_483_648.0), "2.00 GiB, limit 1.00 GiB");
         assert_eq!(Rule::FilesAbove { files: 1 }.tell(2.0, true), "at least 2 files, limit 1 file");
-        assert_eq!(told(Rule::FullWithin { days: 7 }, 6.97), "fills its file system in 6.9 days at its present growth, limit 7 days");
+        assert_eq!(
+            told(Rule::FullWithin { days: 7 }, 6.97),
+            "fills its file system in 6.9 days at its present growth, limit 7 days"
+        );
         assert_eq!(told(Rule::ScanOlderThan { seconds: 3600 }, 7260.0), "no newer results for 2h 1m, limit 1h");
     }
 }

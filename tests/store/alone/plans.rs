@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex};
 use sqlx::PgConnection;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use volumeviz::domain::alert::rule::Rule;
 use volumeviz::store::figures::{self, View};
 use volumeviz::store::filter::VolumeFilter;
 use volumeviz::store::page::{Direction, Page, VolumeList, VolumeSort};
+use volumeviz::store::samples::{self, Query, Selected};
 use volumeviz::store::sizes::{self, Range, Resolution};
-use volumeviz::store::{Labels, jobs, nodes, notifications, runs, volumes};
+use volumeviz::store::{Labels, alerts, jobs, nodes, notifications, runs, volumes};
 
 use crate::*;
 
@@ -73,21 +75,26 @@ const SEED: &str = "
     INSERT INTO alert_notifications (notification_id, alert_uid, alert_name, receiver, receiver_name, event, payload, delivered_at)
         SELECT gen_random_uuid(), 'a' || n % 1000, 'a', '{}', 'r' || n % 5, 'Firing', '{}', CASE WHEN n % 10 > 0 THEN clock_timestamp() END
         FROM generate_series(1, 100000) AS n;
+    INSERT INTO alerts (alert_uid, alert_name, rule, scope, severity, threshold, subject, volume_id, state, value, fired_at, resolved_at)
+        SELECT 'a' || n % 99, 'a' || n % 99, 'sizeAbove', 'Volume', 'Warning', 1, 'n1/v' || n, n, CASE WHEN n % 50 = 7 THEN 'Firing' ELSE 'Resolved' END, 1,
+            clock_timestamp(), CASE WHEN n % 50 <> 7 THEN clock_timestamp() END FROM generate_series(1, 100000) AS n;
     ANALYZE;
     LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on; SET auto_explain.log_level = notice;
     SET auto_explain.log_analyze = on; SET auto_explain.log_timing = off; SET client_min_messages = notice;";
 
 /// Tables of which no hot statement may read every row.
-const BIG: [&str; 10] = [
+const BIG: [&str; 12] = [
     "volumes",
     "volume_sizes",
     "volume_sizes_daily",
     "volume_latest",
     "volume_rankings",
     "scan_results",
+    "scan_runs",
     "scan_jobs",
     "containers",
     "container_volumes",
+    "alerts",
     "alert_notifications",
 ];
 
@@ -261,6 +268,76 @@ async fn leaders_statements(server: &mut Server, run: i64) {
     let indexes = ["idx_scan_jobs_node", "idx_scan_results_job_volume"];
     server.uses("totals of a scan", &indexes, async |conn| figures::read(conn, view, 10).await).await;
     notifications_statements(server).await;
+    samples_statements(server).await;
+    alerts_statements(server).await;
+}
+
+/// What an alert judges, on one node of a hundred.
+async fn samples_statements(server: &mut Server) {
+    let node = |scan: &str| Selected {
+        scans: vec![scan.to_owned()],
+        nodes: vec!["n7".to_owned()],
+        unused_after_days: vec![30],
+    };
+    let (of_scan, of_job) = ("idx_scan_runs_scan", "idx_scan_results_job_volume");
+    let one = node("scan-uid");
+    let (view, _) = server.uses("jobs of an alert", &[of_scan], async |conn| samples::view(conn, &one).await).await;
+    let other = node("other-7");
+    server.uses("jobs of a scan without", &[of_scan], async |conn| samples::view(conn, &other).await).await;
+    let scans = ["scan-uid".to_owned(), "other-7".to_owned()];
+    let indexes = [of_scan, "idx_scan_runs_completed", "scan_jobs_run_id_node_key"];
+    server.uses("runs of an alert", &indexes, async |conn| samples::runs(conn, &scans).await).await;
+    let age = async |conn: &mut PgConnection| samples::last_completed(conn, &view).await;
+    server.uses("ages of results", &["scan_jobs_pkey"], age).await;
+    let facts = async |conn: &mut PgConnection| samples::facts(conn, &view).await;
+    let (facts, _) = server.uses("what a selector looks at", &[of_job, "volumes_pkey"], facts).await;
+    let chosen: Vec<i64> = facts.iter().map(|facts| facts.id).take(500).collect();
+    let query = Query { volumes: Some(&chosen), open: &chosen[..100], min_bytes: 1, beyond: 1000, missing: 3 };
+    for rule in [
+        Rule::SizeAbove { bytes: 1 },
+        Rule::PercentOfCapacityAbove { percent: 1 },
+        Rule::GrowthAbove { bytes_per_day: 1 },
+        Rule::FullWithin { days: 1 },
+        Rule::FilesAbove { files: 1 },
+        Rule::UnusedLongerThan { days: 1 },
+    ] {
+        let read = async |conn: &mut PgConnection| samples::of_volumes(conn, &view, rule, query).await;
+        let name = format!("volumes by {}", rule.name());
+        let indexes = [of_job, "volumes_pkey", "idx_container_volumes_volume"];
+        let (read, _) = server.uses(&name, &indexes, read).await;
+        assert_eq!(read.unwrap().evaluated, 500, "{name}");
+    }
+    for rule in [
+        Rule::SizeAbove { bytes: 1 },
+        Rule::GrowthAbove { bytes_per_day: 1 },
+        Rule::FilesAbove { files: 1 },
+        Rule::CandidateBytesAbove { bytes: 1 },
+    ] {
+        let read = async |conn: &mut PgConnection| samples::of_nodes(conn, &view, rule, None, 1).await;
+        let name = format!("nodes by {}", rule.name());
+        let (_, plans) = server.uses(&name, &[of_job, "volumes_pkey"], read).await;
+        let asks = matches!(rule, Rule::CandidateBytesAbove { .. });
+        assert_eq!(plans.contains("container_volumes"), asks, "{name}: only candidates are asked for containers");
+    }
+}
+
+async fn alerts_statements(server: &mut Server) {
+    let indexes = ["idx_alerts_open", "volumes_pkey"];
+    server.uses("open states of an alert", &indexes, async |conn| alerts::open(conn, "a7").await).await;
+    server.uses("alerts with open states", &["idx_alerts_open"], async |conn| alerts::with_open(conn).await).await;
+    for (alert, open, index) in [
+        (None, None, "alerts_pkey"),
+        (None, Some(true), "idx_alerts_open_id"),
+        (None, Some(false), "alerts_pkey"),
+        (Some("a7"), None, "idx_alerts_name"),
+        (Some("a7"), Some(true), "idx_alerts_open_name"),
+        (Some("a7"), Some(false), "idx_alerts_name"),
+    ] {
+        let name = format!("list of alerts {alert:?} {open:?}");
+        let list = async |conn: &mut PgConnection| alerts::list(conn, alert, open, i64::MAX, 101).await;
+        let (listed, _) = server.uses(&name, &[index], list).await;
+        assert!(!listed.is_empty(), "{name}");
+    }
 }
 
 async fn notifications_statements(server: &mut Server) {

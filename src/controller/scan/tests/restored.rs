@@ -39,6 +39,31 @@ fn figures_stay_and_the_status_says_that_results_are_missing() {
     }
 }
 
+fn failed_on(node: &str) -> FailedNodes {
+    let failed =
+        FailedNode { node: node.to_owned(), reason: "AgentLost".to_owned(), message: "lost three times".to_owned() };
+    FailedNodes { nodes: vec![failed], total: 3 }
+}
+
+#[test]
+fn failed_nodes_are_of_the_run_that_the_status_tells_of_until_another_is_under_way() {
+    let failed = |runs: Runs, node: &str| observed(Runs { failed_nodes: failed_on(node), ..runs });
+    let told_of = |status: &VolumeScanStatus| (status.failed_nodes[0].node.clone(), status.failed_nodes_omitted);
+    let mut scan = told();
+    let told = Runs { finished: vec![ended(RunResult::Partial, "SomeNodesFailed")], ..Runs::default() };
+    scan.status = Some(status::next(&scan, &failed(told, "of-run-7"), None));
+    let older = Run { id: 3, completed_at: Some(at(500)), ..ended(RunResult::Partial, "SomeNodesFailed") };
+    for less in [Runs::default(), Runs { finished: vec![older.clone()], ..Runs::default() }] {
+        assert_eq!(told_of(&status::next(&scan, &failed(less, "of-run-3"), None)), ("of-run-7".to_owned(), Some(2)));
+    }
+    let again = Runs {
+        finished: vec![older],
+        active: with_active(active(vec![job(1)])).runs.unwrap().active,
+        ..Runs::default()
+    };
+    assert_eq!(told_of(&status::next(&scan, &failed(again, "of-run-8"), None)), ("of-run-8".to_owned(), Some(2)));
+}
+
 #[test]
 fn the_run_is_planned_again_from_the_resource() {
     let plan = plan(&told(), &observed(Runs { figures_read: true, ..Runs::default() }));

@@ -1,0 +1,126 @@
+//! The conditions that follow from what was judged.
+//!
+//! | situation | Ready | Stalled |
+//! |---|---|---|
+//! | invalid spec | False | True |
+//! | suspended | True `Suspended` | – |
+//! | database away (but for `databaseDown`) | False `DatabaseNotReady` | – |
+//! | a receiver cannot be told, e.g. its Secret is missing; rules are judged all the same | False | – |
+//! | otherwise | True `Watching` | – |
+
+use super::status::{Delivery, Judged};
+use crate::crd::conditions::{self as kind, Statement, reason};
+use crate::crd::{VolumeAlert, VolumeAlertStatus};
+use crate::domain::alert::NoData;
+
+/// Every condition of the alert. `status` is the next status but for its conditions.
+pub(super) fn statements(alert: &VolumeAlert, judged: &Judged, status: &VolumeAlertStatus) -> Vec<Statement> {
+    let mut statements = ready(alert, judged);
+    statements.push(firing(status));
+    statements.push(data_available(alert, judged, status));
+    statements.extend(judged.delivery.as_ref().map(delivered));
+    statements.extend(judged.database.as_ref().map(|database| match &database.problem {
+        None => say(kind::DATABASE_READY, true, reason::CONNECTED, "the database can be used"),
+        Some(problem) => say(kind::DATABASE_READY, false, problem.reason, &problem.message),
+    }));
+    // What this pass could not know stays said.
+    let kept = [kind::NOTIFICATIONS_DELIVERED, kind::DATABASE_READY];
+    let unsaid = status.conditions.iter().filter_map(|old| {
+        let type_ = kept.into_iter().find(|kept| *kept == old.type_)?;
+        let said = statements.iter().any(|statement| statement.type_ == type_);
+        (!said).then(|| say(type_, old.status == "True", &old.reason, &old.message))
+    });
+    let unsaid: Vec<_> = unsaid.collect();
+    statements.extend(unsaid);
+    statements
+}
+
+fn say(type_: &'static str, holds: bool, reason: &str, message: &str) -> Statement {
+    Statement { type_, holds, reason: reason.to_owned(), message: message.to_owned() }
+}
+
+fn ready(alert: &VolumeAlert, judged: &Judged) -> Vec<Statement> {
+    if let Some(invalid) = &judged.invalid {
+        return [(kind::READY, false), (kind::STALLED, true)]
+            .map(|(type_, holds)| say(type_, holds, invalid.reason, &invalid.message))
+            .into();
+    }
+    if alert.spec.suspend {
+        return vec![say(kind::READY, true, reason::SUSPENDED, "nothing is judged: spec.suspend")];
+    }
+    if judged.found.is_none() {
+        let problem = judged.database.as_ref().and_then(|database| database.problem.as_ref());
+        let message = problem.map_or("", |problem| problem.message.as_str());
+        return vec![say(kind::READY, false, reason::DATABASE_NOT_READY, message)];
+    }
+    if let Some(problem) = &judged.problem {
+        return vec![say(kind::READY, false, problem.reason, &problem.message)];
+    }
+    vec![say(kind::READY, true, reason::WATCHING, "the latest results are held against the rule")]
+}
+
+fn firing(status: &VolumeAlertStatus) -> Statement {
+    let counts = status.counts.unwrap_or_default();
+    let more = if counts.not_followed == 0 {
+        String::new()
+    } else {
+        format!("; {} more are above the limit and not followed: narrow volumeSelector", counts.not_followed)
+    };
+    match (counts.firing, &status.worst) {
+        (0, _) => say(kind::FIRING, false, reason::NOTHING_FIRES, &format!("nothing fires{more}")),
+        (1, Some(worst)) => say(kind::FIRING, true, reason::ABOVE_LIMIT, &format!("{worst}{more}")),
+        (firing, worst) => {
+            let worst = worst.as_deref().unwrap_or_default();
+            say(kind::FIRING, true, reason::ABOVE_LIMIT, &format!("{firing} fire, the worst {worst}{more}"))
+        }
+    }
+}
+
+fn data_available(alert: &VolumeAlert, judged: &Judged, status: &VolumeAlertStatus) -> Statement {
+    let counts = status.counts.unwrap_or_default();
+    let no = |reason: &str, message: &str| say(kind::DATA_AVAILABLE, false, reason, message);
+    let yes = |reason: &str, message: &str| say(kind::DATA_AVAILABLE, true, reason, message);
+    let Some(found) = &judged.found else {
+        return match &judged.invalid {
+            Some(_) => no(reason::NOT_JUDGED, "the spec cannot be used"),
+            None => no(reason::DATABASE_NOT_READY, "the database cannot be used; what fired stays as it was"),
+        };
+    };
+    if alert.spec.suspend {
+        return no(reason::NOT_JUDGED, "nothing is judged: spec.suspend");
+    }
+    if counts.evaluated == 0 {
+        return no(reason::NO_SUBJECTS, "no selected scan has results of anything that is selected");
+    }
+    if counts.no_data == 0 {
+        return yes(reason::ALL_MEASURED, "every subject has a figure");
+    }
+    let named =
+        found.without_figure.iter().take(3).filter(|name| !name.is_empty()).cloned().collect::<Vec<_>>().join(", ");
+    let named = if named.is_empty() { String::new() } else { format!(", such as {named}") };
+    let message =
+        format!("{} of {} subjects have no figure from the last run{named}", counts.no_data, counts.evaluated);
+    match alert.spec.no_data {
+        NoData::Ignore => yes(reason::MISSING_IGNORED, &message),
+        NoData::Keep | NoData::Alert => no(reason::SOME_WITHOUT_FIGURE, &message),
+    }
+}
+
+fn delivered(delivery: &Delivery) -> Statement {
+    let error = delivery.error.as_deref().unwrap_or_default();
+    match delivery {
+        Delivery { failing: 1.., .. } => {
+            say(kind::NOTIFICATIONS_DELIVERED, false, reason::DELIVERY_FAILING, &format!("tried again: {error}"))
+        }
+        Delivery { given_up: given_up @ 1.., .. } => say(
+            kind::NOTIFICATIONS_DELIVERED,
+            false,
+            reason::GIVEN_UP,
+            &format!("{given_up} notifications were given up: {error}"),
+        ),
+        Delivery { last: None, .. } => {
+            say(kind::NOTIFICATIONS_DELIVERED, true, reason::NOTHING_TO_TELL, "nothing was told yet")
+        }
+        Delivery { .. } => say(kind::NOTIFICATIONS_DELIVERED, true, reason::ALL_DELIVERED, "every receiver was told"),
+    }
+}

@@ -1,0 +1,85 @@
+//! What nobody tells: the states of VolumeAlerts that are gone are over (there are no finalizers), and their receivers hear of it.
+
+use std::time::Duration;
+
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::apply;
+use super::plan::{self, Plan};
+use super::tell::{self, Author};
+use crate::controller::context::Context;
+use crate::crd::VolumeAlert;
+use crate::domain::alert::notification::Subject;
+use crate::store;
+use crate::store::alerts::{self, End, Open};
+
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// A sweep that could not be made; the next one comes anyway.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rows could not be read.
+    #[error("unable to read open alerts: {0}")]
+    Read(#[source] store::Error),
+    /// The API server refused or failed.
+    #[error("unable to list volumealerts: {0}")]
+    List(#[source] kube::Error),
+    /// No answer in time.
+    #[error("unable to list volumealerts within {DEADLINE:?}")]
+    ListTimeout,
+    /// The rows could not be ended.
+    #[error("unable to end the alerts of a deleted volumealert: {0}")]
+    End(#[source] store::Error),
+}
+
+/// Asks the API server only while something is open, and then for a fresh list: a cache that is behind must not end a new alert's states.
+pub async fn sweep(context: &Context) -> Result<(), Error> {
+    let open = context.store.run("read open alerts", DEADLINE, async |conn| alerts::with_open(conn).await);
+    let open = open.await.map_err(Error::Read)?;
+    if open.is_empty() {
+        return Ok(());
+    }
+    let live = live(context).await?;
+    for uid in open.iter().filter(|uid| !live.contains(uid)) {
+        end(context, uid).await.map_err(Error::End)?;
+    }
+    context.notifier.forget(&live);
+    Ok(())
+}
+
+async fn live(context: &Context) -> Result<Vec<String>, Error> {
+    let alerts: Api<VolumeAlert> = Api::all(context.client.clone());
+    let params = ListParams::default();
+    let listing = tokio::time::timeout(DEADLINE, alerts.list_metadata(&params)).await;
+    let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
+    let live = live.iter().filter(|alert| alert.metadata.deletion_timestamp.is_none());
+    Ok(live.filter_map(ResourceExt::uid).collect())
+}
+
+async fn end(context: &Context, uid: &str) -> Result<(), store::Error> {
+    let read = context.store.run("read the states of a deleted volumealert", DEADLINE, async |conn| {
+        let runs = store::samples::runs(conn, &[]).await?;
+        Ok((alerts::open(conn, uid).await?, runs.now))
+    });
+    let (open, now) = read.await?;
+    let Some(first) = open.first() else { return Ok(()) };
+    let message = "the VolumeAlert was deleted";
+    let ends =
+        open.iter().map(|open| End { id: open.id, message: message.to_owned(), seen: open.updated_at }).collect();
+    let over = |open: &Open| Subject { message: message.to_owned(), resolved_at: Some(now), ..plan::subject(open) };
+    let over: Vec<Subject> = open.iter().filter(|open| open.told_at.is_some()).map(over).collect();
+    let author = Author {
+        name: &first.alert_name,
+        uid,
+        rule: &first.rule,
+        threshold: first.threshold,
+        scope: first.scope,
+        severity: first.severity,
+        receivers: &first.receivers,
+    };
+    let notifications = tell::notifications(&author, &[], &over, now);
+    apply::apply(context, &author, &Plan { states: Vec::new(), ends, notifications }, now).await?;
+    tracing::info!(alert.name = first.alert_name, subjects = open.len(), "ended the states of a deleted volumealert");
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! Status by table, also of an outage of the database.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{at, author, open, spec};
+use crate::controller::alert::outage::{self, Outage, Verdict};
+use crate::controller::alert::plan;
+use crate::controller::alert::status::{self, Delivery, Found, Judged};
+use crate::controller::health::{DatabaseHealth, DatabaseProblem};
+use crate::controller::notify::Problem;
+use crate::crd::{AlertCounts, AlertState, VolumeAlert, VolumeAlertSpec, VolumeAlertStatus};
+use crate::domain::alert::Standing;
+use crate::domain::alert::notification::{Occasion, Subject};
+
+fn alert(spec: VolumeAlertSpec) -> VolumeAlert {
+    let mut alert = VolumeAlert::new("big", spec);
+    alert.metadata.generation = Some(3);
+    alert
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn found(counts: AlertCounts, firing: Vec<Subject>) -> Judged {
+    let found = Found { counts, firing, without_figure: vec!["n1/nfs".to_owned()], ..Found::default() };
+    Judged {
+        now: now(),
+        invalid: None,
+        problem: None,
+        database: Some(DatabaseHealth::reached_for(Duration::from_secs(60), now())),
+        silenced: false,
+        found: Some(found),
+        delivery: Some(Delivery::default()),
+    }
+}
+
+fn counts(evaluated: i64, firing: i64, pending: i64, no_data: i64) -> AlertCounts {
+    AlertCounts { evaluated, firing, pending, no_data, not_followed: 0 }
+}
+
+fn condition(status: &VolumeAlertStatus, type_: &str) -> (String, String) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == type_).expect(type_);
+    (condition.status.clone(), condition.reason.clone())
+}
+
+fn says(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn states_follow_from_counts() {
+    let state = |spec: Value, judged: &Judged| status::next(&alert(super::spec(spec)), judged).state.unwrap();
+    for (counts, expected) in [
+        (counts(3, 1, 1, 1), AlertState::Firing),
+        (counts(3, 0, 1, 1), AlertState::Pending),
+        (counts(3, 0, 0, 1), AlertState::Inactive),
+        (counts(3, 0, 0, 3), AlertState::NoData),
+        (counts(0, 0, 0, 0), AlertState::NoData),
+    ] {
+        assert_eq!(state(json!({}), &found(counts, vec![])), expected, "{counts:?}");
+    }
+    assert_eq!(state(json!({}), &Judged { silenced: true, ..found(counts(3, 1, 0, 0), vec![]) }), AlertState::Silenced);
+    assert_eq!(state(json!({"noData": "Ignore"}), &found(counts(3, 0, 0, 3), vec![])), AlertState::Inactive);
+    assert_eq!(state(json!({"suspend": true}), &found(counts(3, 1, 0, 0), vec![])), AlertState::Inactive);
+}
+
+#[test]
+fn missing_figures_are_said_unless_they_do_not_matter() {
+    let said = |spec: Value, counts| {
+        condition(&status::next(&alert(super::spec(spec)), &found(counts, vec![])), "DataAvailable")
+    };
+    assert_eq!(said(json!({}), counts(3, 0, 0, 0)), says("True", "AllMeasured"));
+    assert_eq!(said(json!({}), counts(3, 0, 0, 1)), says("False", "SomeWithoutFigure"));
+    assert_eq!(said(json!({"noData": "Ignore"}), counts(3, 0, 0, 1)), says("True", "MissingIgnored"));
+    assert_eq!(said(json!({}), counts(0, 0, 0, 0)), says("False", "NoSubjects"));
+}
+
+#[test]
+fn while_the_database_is_away_what_fired_stays_and_is_said_to_be_old() {
+    let firing = alert(spec(json!({})));
+    let before =
+        status::next(&firing, &found(counts(1, 1, 0, 0), vec![plan::subject(&open("a", Standing::Firing, 0))]));
+    let away = VolumeAlert { status: Some(before.clone()), ..firing };
+    let problem = DatabaseProblem { reason: "Unreachable", message: "gone".to_owned() };
+    let database = DatabaseHealth::unknown(now()).with_problem(problem, now());
+    let judged = Judged { found: None, delivery: None, database: Some(database), ..found(counts(0, 0, 0, 0), vec![]) };
+    let next = status::next(&away, &judged);
+    assert_eq!(
+        (next.state, &next.firing, &next.state_since),
+        (Some(AlertState::Firing), &before.firing, &before.state_since)
+    );
+    assert_eq!(condition(&next, "DataAvailable"), says("False", "DatabaseNotReady"));
+    assert_eq!(condition(&next, "DatabaseReady"), says("False", "Unreachable"));
+    assert_eq!(condition(&next, "Firing"), says("True", "AboveLimit"));
+    assert_eq!(condition(&next, "NotificationsDelivered"), condition(&before, "NotificationsDelivered"));
+    let nothing = status::next(&alert(spec(json!({}))), &judged);
+    assert_eq!(nothing.state, Some(AlertState::NoData));
+}
+
+#[test]
+fn a_receiver_that_cannot_be_told_is_not_ready_and_judged_all_the_same() {
+    let problem = Problem { reason: "SecretMissing", message: "spec.notify[chat]: none".to_owned() };
+    let status =
+        status::next(&alert(spec(json!({}))), &Judged { problem: Some(problem), ..found(counts(1, 1, 0, 0), vec![]) });
+    assert_eq!(condition(&status, "Ready"), says("False", "SecretMissing"));
+    assert_eq!(status.state, Some(AlertState::Firing));
+}
+
+#[test]
+fn deliveries_are_told() {
+    let said = |delivery| {
+        condition(
+            &status::next(
+                &alert(spec(json!({}))),
+                &Judged { delivery: Some(delivery), ..found(counts(1, 0, 0, 0), vec![]) },
+            ),
+            "NotificationsDelivered",
+        )
+    };
+    assert_eq!(said(Delivery::default()), says("True", "NothingToTell"));
+    assert_eq!(said(Delivery { last: Some(now()), ..Delivery::default() }), says("True", "AllDelivered"));
+    assert_eq!(
+        said(Delivery { failing: 1, error: Some("refused".to_owned()), ..Delivery::default() }),
+        says("False", "DeliveryFailing")
+    );
+    assert_eq!(said(Delivery { given_up: 1, ..Delivery::default() }), says("False", "GivenUp"));
+}
+
+#[test]
+fn a_status_with_the_longest_names_fits() {
+    let long = Subject {
+        node: Some("n".repeat(253)),
+        volume: Some("\u{1F4BE}".repeat(255)),
+        message: "\u{1F4BE}".repeat(1000),
+        ..plan::subject(&open("a", Standing::Firing, 0))
+    };
+    let status = status::next(&alert(spec(json!({}))), &found(counts(1000, 1000, 0, 0), vec![long; 1000]));
+    assert!(serde_json::to_vec(&status).unwrap().len() <= status::MAX_BYTES);
+    let listed = i64::try_from(status.firing.len()).unwrap();
+    assert!(listed > 0);
+    assert_eq!(status.firing_omitted, Some(1000 - listed), "what is left out is counted");
+}
+
+#[test]
+fn state_since_moves_with_the_state_only() {
+    let first = status::next(&alert(spec(json!({}))), &found(counts(1, 0, 0, 0), vec![]));
+    let later = Judged { now: Timestamp::from_second(1_800_000_500).unwrap(), ..found(counts(1, 0, 0, 0), vec![]) };
+    let same = status::next(&VolumeAlert { status: Some(first.clone()), ..alert(spec(json!({}))) }, &later);
+    assert_eq!(same.state_since, first.state_since);
+    assert_eq!(
+        same,
+        VolumeAlertStatus { conditions: same.conditions.clone(), ..first.clone() },
+        "at rest nothing changes"
+    );
+    assert_eq!(same.conditions, first.conditions);
+}
+
+fn down(for_seconds: i64) -> VolumeAlertSpec {
+    spec(json!({"scope": "Cluster", "rule": {"databaseDown": {}}, "forSeconds": for_seconds}))
+}
+
+fn health(up: bool) -> DatabaseHealth {
+    let up_for = DatabaseHealth::reached_for(Duration::from_secs(60), now());
+    if up {
+        up_for
+    } else {
+        up_for.with_problem(DatabaseProblem { reason: "Unreachable", message: "gone".to_owned() }, now())
+    }
+}
+
+/// One pass over the database at a second, upon the status of the last.
+fn outage_pass(
+    spec: &VolumeAlertSpec,
+    before: Option<VolumeAlertStatus>,
+    health: &DatabaseHealth,
+    second: i64,
+) -> (Verdict, VolumeAlertStatus) {
+    let now = Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let verdict = outage::verdict(spec, before.as_ref(), health, now);
+    let judged = Judged::database(verdict, health, now, Default::default(), None, false);
+    (verdict, status::next(&VolumeAlert { status: before, ..alert(spec.clone()) }, &judged))
+}
+
+#[test]
+fn an_outage_is_followed_by_the_status_alone() {
+    let spec = down(30);
+    let (_, unknown) = outage_pass(&spec, None, &DatabaseHealth::unknown(now()), 0);
+    assert_eq!(unknown.state, Some(AlertState::NoData), "a database that was not probed yet is not down");
+    let (_, up) = outage_pass(&spec, Some(unknown), &health(true), 1);
+    assert_eq!(up.state, Some(AlertState::Inactive));
+    let (_, pending) = outage_pass(&spec, Some(up), &health(false), 10);
+    assert_eq!(pending.state, Some(AlertState::Pending));
+    let (_, waiting) = outage_pass(&spec, Some(pending.clone()), &health(false), 39);
+    assert_eq!(waiting, pending);
+    let (_, firing) = outage_pass(&spec, Some(waiting), &health(false), 40);
+    assert_eq!(
+        (firing.state, firing.firing[0].since.clone()),
+        (Some(AlertState::Firing), Time(Timestamp::from_second(1_800_000_040).unwrap()))
+    );
+    let (_, unprobed) = outage_pass(&spec, Some(firing.clone()), &DatabaseHealth::unknown(now()), 45);
+    assert_eq!(unprobed.state, Some(AlertState::Firing), "a new leader goes on from there");
+    let (verdict, over) = outage_pass(&spec, Some(firing), &health(true), 50);
+    assert_eq!((over.state, verdict.over.map(|outage| outage.since)), (Some(AlertState::Inactive), Some(at(40))));
+}
+
+#[test]
+fn what_is_told_of_an_outage_has_the_same_ids_in_every_process() {
+    let spec = down(0);
+    let receivers = spec.receivers();
+    let outage = Outage { standing: Standing::Firing, since: at(0) };
+    let ids = |second: i64| -> Vec<_> {
+        let now = Timestamp::from_second(1_800_000_000 + second).unwrap();
+        outage::firing(&author(&spec, &receivers), outage, &health(false), now)
+            .iter()
+            .map(|(_, told)| (told.event, told.id))
+            .collect()
+    };
+    assert_eq!(ids(1), ids(599));
+    let (first, later) = (ids(1), ids(600));
+    assert_eq!((first.len(), later.len()), (4, 5));
+    assert_eq!(later.iter().filter(|(event, _)| *event == Occasion::Reminder).count(), 1);
+    assert_eq!(later, ids(1199));
+}

@@ -1,0 +1,109 @@
+//! Figures of nodes: sums over their volumes.
+
+use std::collections::BTreeSet;
+
+use sqlx::{FromRow, PgConnection};
+
+use super::{View, big_enough, with_results};
+use crate::domain::alert::judge::Sample;
+use crate::domain::alert::rule::Rule;
+use crate::store::containers::holders;
+
+/// The figures of one node, summed up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSample {
+    /// Its name.
+    pub node: String,
+    /// Its figure in the rule's unit.
+    pub sample: Sample,
+}
+
+/// Sums over the volumes of each node: the expression of the figure. What was not to be measured (a driver that is not local, not mounted)
+/// is no part of a sum; what could not be measured leaves it a lower bound.
+macro_rules! node_figures {
+    ($value:expr) => {
+        with_results!(
+            ", judged AS (
+                 SELECT volume.node, result.stale, (",
+            $value,
+            ")::double precision AS value,
+                     result.stale OR result.completeness = 'Partial' OR ",
+            big_enough!(),
+            " IS NULL OR (result.completeness = 'Unknown' AND result.reason IN ('VolumeTimeout', 'DeviceHung', 'Unreadable', 'Unstorable'))
+                         AS lower_bound
+                 FROM result
+                 JOIN volumes AS volume ON volume.id = result.volume_id AND volume.deleted_at IS NULL
+                 LEFT JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
+                 WHERE coalesce(",
+            big_enough!(),
+            ", true)
+             )
+             SELECT node, coalesce(sum(value) FILTER (WHERE NOT stale), 0)::double precision AS value, bool_or(lower_bound) AS lower_bound,
+                 bool_or(stale) AS stale, count(value) FILTER (WHERE NOT stale) AS known, count(*) FILTER (WHERE NOT stale) AS fresh
+             FROM judged GROUP BY node"
+        )
+    };
+}
+
+#[derive(FromRow)]
+struct NodeRow {
+    node: String,
+    value: f64,
+    lower_bound: bool,
+    stale: bool,
+    known: i64,
+    fresh: i64,
+}
+
+/// The figures of the nodes of a view by one rule, the sums over their volumes; `None`: the rule is not about volumes. A node without
+/// volumes has the figure 0, one without fresh results none.
+pub async fn of_nodes(
+    conn: &mut PgConnection,
+    view: &View,
+    rule: Rule,
+    volumes: Option<&[i64]>,
+    min_bytes: i64,
+) -> sqlx::Result<Option<Vec<NodeSample>>> {
+    let sql = match rule {
+        Rule::SizeAbove { .. } => node_figures!("result.allocated_bytes"),
+        Rule::GrowthAbove { .. } => node_figures!("latest.growth_bytes_per_day"),
+        Rule::FilesAbove { .. } => node_figures!("result.files"),
+        Rule::CandidateBytesAbove { .. } => {
+            node_figures!(concat!(
+                "CASE WHEN volume.last_seen_at - volume.unused_since >= make_interval(days => result.unused_after_days)
+                     AND (SELECT used.stopped FROM (",
+                holders!(),
+                ") AS used) = 0 THEN result.allocated_bytes ELSE 0 END"
+            ))
+        }
+        Rule::PercentOfCapacityAbove { .. }
+        | Rule::FullWithin { .. }
+        | Rule::UnusedLongerThan { .. }
+        | Rule::ScanOlderThan { .. }
+        | Rule::FailedNodesAbove { .. }
+        | Rule::DatabaseDown => return Ok(None),
+    };
+    let rows: Vec<NodeRow> = sqlx::query_as(sql)
+        .bind(&view.jobs)
+        .bind(&view.stale)
+        .bind(&view.unused_after_days)
+        .bind(volumes)
+        .bind(min_bytes)
+        .fetch_all(conn)
+        .await?;
+    let is_growth = matches!(rule, Rule::GrowthAbove { .. });
+    let sample = |row: &NodeRow| match row {
+        // Growth may be negative: a part of it bounds nothing.
+        NodeRow { stale, known, .. } if is_growth && (*stale || *known == 0) => Sample::Missing,
+        NodeRow { fresh: 0, .. } => Sample::Missing,
+        NodeRow { lower_bound: true, value, .. } if !is_growth => Sample::AtLeast(*value),
+        NodeRow { value, .. } => Sample::Exactly(*value),
+    };
+    let mut samples: Vec<NodeSample> =
+        rows.iter().map(|row| NodeSample { node: row.node.clone(), sample: sample(row) }).collect();
+    let with_volumes: BTreeSet<&str> = rows.iter().map(|row| row.node.as_str()).collect();
+    let none = if is_growth { Sample::Missing } else { Sample::Exactly(0.0) };
+    let fresh = view.fresh_nodes();
+    samples.extend(fresh.difference(&with_volumes).map(|node| NodeSample { node: (*node).to_owned(), sample: none }));
+    Ok(Some(samples))
+}
