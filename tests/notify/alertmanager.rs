@@ -125,6 +125,27 @@ async fn what_fires_is_told_again_until_it_is_over() {
     wait("the alert to be over", async || real.alerts().await.is_empty().then_some(())).await;
 }
 
+/// Told again from memory, it would fire for another hour.
+#[tokio::test]
+async fn what_is_over_is_not_told_again() {
+    let real = Alertmanager::start().await;
+    let operator = Operator::new(&[&format!("--alertmanager-url={}", real.url)]).await;
+    let _leading = operator.lead();
+    operator.notifier.keep_telling("big-uid", vec![alertmanager(None)], vec![told("big", Occasion::Firing)]);
+    let resolved = told("big", Occasion::Resolved);
+    operator.put(&alertmanager(None), &resolved).await;
+    operator.delivered(&resolved).await;
+    // Handed in later, it is told again later.
+    operator.notifier.keep_telling("other-uid", vec![alertmanager(None)], vec![told("other", Occasion::Firing)]);
+    wait("the other to be told again", async || (!real.alerts().await.is_empty()).then_some(())).await;
+    let third = told("third", Occasion::Firing);
+    operator.put(&alertmanager(None), &third).await;
+    operator.delivered(&third).await;
+    let mut names: Vec<_> = real.alerts().await.iter().map(|alert| alert["labels"]["alertname"].to_string()).collect();
+    names.sort_unstable();
+    assert_eq!(names, [r#""other""#, r#""third""#]);
+}
+
 #[tokio::test]
 async fn a_secret_may_name_another_alertmanager() {
     let real = Alertmanager::start().await;

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -51,6 +52,11 @@ pub(super) enum Problem {
 /// Posts; 2xx is success.
 pub(super) async fn send(post: Post, allowed: &[Endpoint]) -> Result<(), Problem> {
     let addresses = post.target.addresses(allowed).await?;
+    send_to(&addresses, post).await
+}
+
+/// Posts to one of these addresses, whatever the name has become meanwhile.
+async fn send_to(addresses: &[SocketAddr], post: Post) -> Result<(), Problem> {
     let url = post.target.url().clone();
     let authorities = match post.authorities {
         Some(authorities) => Some(authorities),
@@ -64,7 +70,7 @@ pub(super) async fn send(post: Post, allowed: &[Endpoint]) -> Result<(), Problem
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .user_agent(concat!("volumeviz/", env!("CARGO_PKG_VERSION")))
-        .resolve_to_addrs(url.host_str().unwrap_or_default(), &addresses);
+        .resolve_to_addrs(url.host_str().unwrap_or_default(), addresses);
     let builder = match authorities {
         Some(authorities) => builder.tls_certs_only(authorities),
         None => builder,
@@ -114,5 +120,39 @@ const fn refused(error: &rustls::Error) -> &'static str {
         rustls::Error::AlertReceived(_) => "it broke the handshake off",
         rustls::Error::InvalidMessage(_) => "it does not speak TLS",
         _ => "the handshake failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn post(url: &str) -> Post {
+        Post { target: url.parse().unwrap(), authorities: None, headers: HeaderMap::new(), body: "body".to_owned() }
+    }
+
+    /// A name that leads elsewhere by the time of the connection changes nothing.
+    #[tokio::test]
+    async fn it_goes_to_the_addresses_that_were_judged() {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let judged = post(&format!("http://localhost.invalid.:{}/x", address.port()));
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        };
+        let answering = tokio::time::timeout(Duration::from_secs(10), answering);
+        let addresses = [address];
+        let (sent, request) = tokio::join!(send_to(&addresses, judged), answering);
+        assert_eq!(sent, Ok(()));
+        let request = request.unwrap();
+        assert!(request.starts_with("POST /x HTTP/1.1\r\n"), "{request}");
     }
 }
