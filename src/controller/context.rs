@@ -47,6 +47,7 @@ pub struct Context {
 
 /// The status that this process wrote last for one object.
 struct Written {
+    kind: &'static str,
     at: Instant,
     /// The version of the object that came of it.
     version: Option<u64>,
@@ -132,9 +133,9 @@ impl Context {
     }
 
     /// Remembers the status written for the object with this uid, and the object's version that came of it.
-    pub fn wrote(&self, uid: String, version: Option<&str>, status: impl Any + Send) {
+    pub fn wrote(&self, kind: &'static str, uid: String, version: Option<&str>, status: impl Any + Send) {
         let version = version.and_then(|version| version.parse().ok());
-        self.written().insert(uid, Written { at: Instant::now(), version, status: Box::new(status) });
+        self.written().insert(uid, Written { kind, at: Instant::now(), version, status: Box::new(status) });
     }
 
     /// The object with the status that this process wrote last, when the watch has not brought it yet: else what is new would be told twice.
@@ -168,9 +169,9 @@ impl Context {
         self.audited().insert(uid, generation);
     }
 
-    /// Forgets objects that are gone.
-    pub fn retain(&self, uids: &[String]) {
-        self.written().retain(|uid, _| uids.contains(uid));
+    /// Forgets objects of a kind that are gone.
+    pub fn retain(&self, kind: &'static str, uids: &[String]) {
+        self.written().retain(|uid, written| written.kind != kind || uids.contains(uid));
         self.audited().retain(|uid, _| uids.contains(uid));
     }
 

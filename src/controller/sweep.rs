@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
+use super::SCANS;
 use super::alert;
 use super::context::Context;
 use super::scan::apply;
@@ -144,7 +145,7 @@ async fn sweep(context: &Context) -> Result<(), Error> {
     }
     end_abandoned(context, &active).await?;
     let live = live_scans(context).await?;
-    context.retain(&live);
+    context.retain(SCANS, &live);
     let gone: Vec<i64> = active.iter().filter(|run| !live.contains(&run.scan_uid)).map(|run| run.id).collect();
     if gone.is_empty() {
         return Ok(());

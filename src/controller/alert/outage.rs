@@ -61,6 +61,11 @@ impl Outages {
         }
     }
 
+    /// Whether receivers were told of one of this alert.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        self.told().contains_key(uid)
+    }
+
     /// Whether there are any.
     pub(super) fn is_empty(&self) -> bool {
         self.told().is_empty()

@@ -9,6 +9,7 @@ use kube::{Api, ResourceExt};
 use super::apply;
 use super::plan::{self, Plan};
 use super::tell::{self, Author};
+use crate::controller::ALERTS;
 use crate::controller::context::Context;
 use crate::crd::VolumeAlert;
 use crate::domain::alert::notification::Subject;
@@ -46,6 +47,7 @@ pub async fn sweep(context: &Context) -> Result<(), Error> {
         end(context, uid).await.map_err(Error::End)?;
     }
     context.notifier.forget(&live);
+    context.retain(ALERTS, &live);
     Ok(())
 }
 

@@ -19,6 +19,8 @@ use crate::domain::alert::notification::{Notification, Occasion, Subject};
 const PATH: &str = "api/v2/alerts";
 /// How long Alertmanager keeps an alert that it is not told of again: so long may this installation be away.
 const KEEP: TimeDelta = TimeDelta::hours(1);
+/// By how much the clocks of the database, of this process and of Alertmanager may differ.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(60);
 
 /// An alert as Alertmanager takes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,14 +71,24 @@ fn alert<'a>(notification: &'a Notification, subject: &'a Subject, now: DateTime
         ("description", Some(format!("{}: {}", subject.name(), subject.message))),
         ("value", subject.value.map(|value| format!("{value} {}", notification.unit).trim_end().to_owned())),
     ];
+    let (starts_at, ends_at) = times(notification.event, subject, now);
     Alert {
         labels: labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         annotations: annotations.into_iter().filter_map(|(name, text)| Some((name, text?))).collect(),
-        starts_at: subject.since,
-        ends_at: match notification.event {
-            Occasion::Firing | Occasion::Reminder => now + KEEP,
-            Occasion::Resolved => subject.resolved_at.unwrap_or(now),
-        },
+        starts_at,
+        ends_at,
+    }
+}
+
+/// `startsAt` and `endsAt`. An end that Alertmanager's clock has not reached yet would not be one, and one before its beginning is refused:
+/// it goes back by as much as clocks may differ, and the beginning with it.
+fn times(occasion: Occasion, subject: &Subject, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+    match occasion {
+        Occasion::Firing | Occasion::Reminder => (subject.since, now + KEEP),
+        Occasion::Resolved => {
+            let ends_at = subject.resolved_at.unwrap_or(now).min(now) - CLOCKS_DIFFER;
+            (subject.since.min(ends_at), ends_at)
+        }
     }
 }
 
@@ -106,11 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_ended_when_it_was_over() {
-        let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        assert_eq!(json!(alerts(&sample::full(), now))[0]["endsAt"], "1970-01-01T00:00:00Z");
-        let unknown = Notification { event: Occasion::Resolved, ..sample::bare() };
-        assert_eq!(json!(alerts(&unknown, now))[0]["endsAt"], "2023-11-14T22:13:20Z");
+    fn what_is_over_is_so_by_every_clock_and_ends_after_it_began() {
+        let at = |second| DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
+        let subject = |since, resolved| Subject {
+            since: at(since),
+            resolved_at: Some(at(resolved)),
+            ..sample::full().subjects.remove(0)
+        };
+        let over = |since, resolved| times(Occasion::Resolved, &subject(since, resolved), at(1000));
+        assert_eq!(over(0, 900), (at(0), at(840)));
+        assert_eq!(over(0, 1010), (at(0), at(940)), "the database's clock goes before");
+        assert_eq!(over(890, 900), (at(840), at(840)), "it fired for a moment");
+        let unknown = Subject { resolved_at: None, ..subject(0, 0) };
+        assert_eq!(times(Occasion::Resolved, &unknown, at(1000)), (at(0), at(940)));
     }
 
     #[test]

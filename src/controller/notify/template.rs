@@ -52,6 +52,10 @@ impl Templates {
         // A name that is written wrongly must be seen, and not be an empty place in what people are told.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
+        // Without the option to indent, whose spaces no fuel counts.
+        environment.add_filter("tojson", |value: Value| {
+            serde_json::to_string(&value).map_err(|_| minijinja::Error::from(ErrorKind::BadSerialization))
+        });
         Self(environment)
     }
 
@@ -120,6 +124,7 @@ mod tests {
             "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
             "{% set ns = namespace(a='xxxxxxxx') %}{% for i in range(40) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
             "{{ 'x' * 1000000000 }}",
+            "{{ subjects|tojson(indent=100000000) }}",
         ] {
             assert!(rendered(greedy, &sample::bare()).is_err(), "{greedy}");
         }

@@ -169,7 +169,8 @@ macro_rules! with_results {
                  FROM job JOIN scan_results AS found ON found.scan_job_id = job.id AND found.reason IS DISTINCT FROM 'Vanished'
                  LEFT JOIN unnest($4::bigint[]) AS selected (id) ON selected.id = found.volume_id
                  WHERE $4::bigint[] IS NULL OR selected.id IS NOT NULL
-                 ORDER BY found.volume_id, found.measured_at DESC
+                 -- A scan that only lists takes no figure away that another has measured.
+                 ORDER BY found.volume_id, found.reason IS NOT DISTINCT FROM 'NotMeasured', found.measured_at DESC
              ) ",
             $($query)*
         )

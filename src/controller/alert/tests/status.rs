@@ -135,7 +135,7 @@ fn deliveries_are_told() {
 fn a_status_with_the_longest_names_fits() {
     let long = Subject {
         node: Some("n".repeat(253)),
-        volume: Some("\u{1F4BE}".repeat(255)),
+        volume: Some("\u{1F4BE}".repeat(512)),
         message: "\u{1F4BE}".repeat(1000),
         ..plan::subject(&open("a", Standing::Firing, 0))
     };
@@ -209,7 +209,7 @@ fn an_outage_is_followed_by_the_status_alone() {
 }
 
 #[test]
-fn what_is_told_of_an_outage_has_the_same_ids_in_every_process() {
+fn what_is_told_of_an_outage_has_the_same_ids_until_a_reminder_is_due() {
     let spec = down(0);
     let receivers = spec.receivers();
     let outage = Outage { standing: Standing::Firing, since: at(0) };
