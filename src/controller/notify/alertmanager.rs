@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_over_is_so_by_every_clock_and_ends_after_it_began() {
-        let at = |second| DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
+        let at = |second: i64| DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
         let subject = |since, resolved| Subject {
             since: at(since),
             resolved_at: Some(at(resolved)),
