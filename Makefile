@@ -9,7 +9,7 @@ export IMAGES := $(CURDIR)/target/cluster
 PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint deny test test-unit test-store test-api test-e2e test-faults test-faults-fast demo demo-down crds schema
+.PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast demo demo-down crds schema
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -63,6 +63,11 @@ test-api: setup ## Schema, leader election, HTTP API and a controller that dies,
 	@tests/with-postgres tests/with-apiserver cargo test --locked --test http
 	@tests/with-postgres tests/with-apiserver cargo test --locked --test crash
 
+test-notify: setup ## Notifications to webhooks, TLS, Alertmanager and Events, in a network of their own
+	$(call say,Notification tests)
+	@cargo test --locked --no-run --quiet --test notify
+	@tests/with-network tests/with-postgres tests/with-apiserver cargo test --locked --offline --test notify
+
 test-e2e: image ## The product, on three real nodes
 	$(call say,End-to-end tests)
 	@cargo test --locked --no-run --test e2e
@@ -79,7 +84,7 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
-test: lint test-unit test-store test-api test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+test: lint test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
 
 demo: image ## A local cluster with real volumes, and a scan of them
 	@tests/cluster/demo

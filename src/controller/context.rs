@@ -10,6 +10,7 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::alert::outage::Outages;
 use super::dispatch::Dispatcher;
 use super::fleet::Fleet;
 use super::health::DatabaseHealth;
@@ -33,6 +34,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// Tells people of alerts.
     pub notifier: Notifier,
+    /// Outages of the database that receivers were told of.
+    pub outages: Outages,
     /// Counters.
     pub metrics: Metrics,
     health: watch::Receiver<DatabaseHealth>,
@@ -44,10 +47,21 @@ pub struct Context {
 
 /// The status that this process wrote last for one object.
 struct Written {
+    kind: &'static str,
     at: Instant,
     /// The version of the object that came of it.
     version: Option<u64>,
     status: Box<dyn Any + Send>,
+}
+
+/// The parts of a [`Context`] by which passes reach others.
+pub struct Outlets {
+    /// Offers tickets to agents.
+    pub dispatcher: Dispatcher,
+    /// Logs, Events.
+    pub reporter: Reporter,
+    /// Tells receivers of alerts.
+    pub notifier: Notifier,
 }
 
 /// The parts of a [`Context`] that other tasks feed.
@@ -60,21 +74,16 @@ pub struct Feeds {
 
 impl Context {
     /// Puts the parts together.
-    pub fn new(
-        client: Client,
-        store: Store,
-        dispatcher: Dispatcher,
-        reporter: Reporter,
-        metrics: Metrics,
-        feeds: Feeds,
-    ) -> Self {
+    pub fn new(client: Client, store: Store, outlets: Outlets, metrics: Metrics, feeds: Feeds) -> Self {
+        let Outlets { dispatcher, reporter, notifier } = outlets;
         let Feeds { health, fleet } = feeds;
         Self {
             client,
             store,
             dispatcher,
             reporter,
-            notifier: Notifier,
+            notifier,
+            outages: Outages::default(),
             metrics,
             health,
             fleet,
@@ -124,9 +133,9 @@ impl Context {
     }
 
     /// Remembers the status written for the object with this uid, and the object's version that came of it.
-    pub fn wrote(&self, uid: String, version: Option<&str>, status: impl Any + Send) {
+    pub fn wrote(&self, kind: &'static str, uid: String, version: Option<&str>, status: impl Any + Send) {
         let version = version.and_then(|version| version.parse().ok());
-        self.written().insert(uid, Written { at: Instant::now(), version, status: Box::new(status) });
+        self.written().insert(uid, Written { kind, at: Instant::now(), version, status: Box::new(status) });
     }
 
     /// The object with the status that this process wrote last, when the watch has not brought it yet: else what is new would be told twice.
@@ -160,9 +169,9 @@ impl Context {
         self.audited().insert(uid, generation);
     }
 
-    /// Forgets objects that are gone.
-    pub fn retain(&self, uids: &[String]) {
-        self.written().retain(|uid, _| uids.contains(uid));
+    /// Forgets objects of a kind that are gone.
+    pub fn retain(&self, kind: &'static str, uids: &[String]) {
+        self.written().retain(|uid, written| written.kind != kind || uids.contains(uid));
         self.audited().retain(|uid, _| uids.contains(uid));
     }
 

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::contents::Contents;
+use super::notify;
 use crate::domain::run::{NodeCounts, RunKey, RunResult};
 use crate::store::runs::Queue;
 
@@ -33,6 +34,8 @@ pub struct Metrics {
     database_ready: Gauge,
     probe_seconds: Gauge<f64, AtomicU64>,
     contents: Contents,
+    /// Of notifications.
+    pub notifications: notify::Metrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,8 +83,10 @@ impl Metrics {
             database_ready: Gauge::default(),
             probe_seconds: Gauge::default(),
             contents: Contents::default(),
+            notifications: notify::Metrics::default(),
         };
         let registry = registry.sub_registry_with_prefix("volumeviz");
+        metrics.notifications.register(registry);
         registry.register("reconciles", "Passes over custom resources by kind and outcome", metrics.reconciles.clone());
         registry.register("reconcile_duration_seconds", "Duration of a pass", metrics.reconcile_seconds.clone());
         registry.register("errors", "Passes that failed, by reason", metrics.errors.clone());

@@ -27,6 +27,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config as ControllerConfig};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry;
@@ -35,12 +36,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::contents::VolumeSeries;
-use self::context::{Context, Feeds};
+use self::context::{Context, Feeds, Outlets};
 use self::dispatch::Dispatcher;
 use self::fleet::{AgentPods, Fleet};
 use self::health::DatabaseHealth;
 use self::leader::Elector;
 use self::metrics::Metrics;
+use self::notify::{Identity, Notifier};
 use self::report::Reporter;
 use crate::api::{self, Access};
 use crate::config::database::{DatabaseArgs, Role};
@@ -95,6 +97,9 @@ pub struct Args {
     /// Which volumes /metrics tells of one by one.
     #[command(flatten)]
     pub volume_series: VolumeSeries,
+    /// Where notifications may go.
+    #[command(flatten)]
+    pub notify: notify::Settings,
     /// The database, in the name of the controller's role.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -138,6 +143,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         agent_port,
         max_running_jobs,
         volume_series,
+        notify,
         database,
     } = args;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
@@ -155,11 +161,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let serving = http::serve(listener, http::router(checks, Arc::new(registry)).merge(api.router()));
 
     let elector = Elector::new(client.clone(), &namespace, &lease_name, format!("{pod_name}_{}", uuid::Uuid::new_v4()));
+    let identity = Identity { namespace: namespace.clone(), pod_name: pod_name.clone() };
+    let notifier = Notifier::new(client.clone(), identity, notify, metrics.notifications.clone());
     let agents = AgentPods { namespace, selector: agent_selector, daemonset: agent_daemonset };
     let reporter = Reporter::new(client.clone(), &pod_name);
     let dispatcher = Dispatcher::new(agent_port, max_running_jobs.into(), metrics.clone())?;
-    let feeds = Feeds { health, fleet };
-    let context = Context::new(client.clone(), store.clone(), dispatcher, reporter, metrics.clone(), feeds);
+    let (outlets, feeds) = (Outlets { dispatcher, reporter, notifier }, Feeds { health, fleet });
+    let context = Context::new(client.clone(), store.clone(), outlets, metrics.clone(), feeds);
     let watching = async {
         let cluster_uid = cluster_uid(&client).await;
         let probing = health::watch(store, cluster_uid, metrics.clone(), health_sender);
@@ -204,6 +212,7 @@ async fn lead(
         led = async { tokio::try_join!(reconciling, elector.keep(&passes_over)) } => led.map_err(Error::from).and_then(|(ended, ())| ended),
         never = sweep::run(Arc::clone(&context)) => match never {},
         never = contents::watch(Arc::clone(&context), volume_series) => match never {},
+        never = context.notifier.run(context.store.clone(), context.health_changes()) => match never {},
     }
 }
 
@@ -245,6 +254,7 @@ async fn reconcile_alerts(shared: Arc<alert::Shared>, config: ControllerConfig, 
         .reconcile_all_on(health::changes(context.health_changes()))
         .reconcile_all_on(fleet::changes(context.fleet_changes()))
         .reconcile_all_on(context.results_changes())
+        .reconcile_on(context.notifier.changes().map(|name| ObjectRef::new(&name)))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(alert_pass, |alert, _, shared| shared.context.reporter.failed(ALERTS, &alert.name_any()), shared)
         .for_each(async |outcome| context.reporter.outcome(ALERTS, outcome))

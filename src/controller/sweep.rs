@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
+use super::SCANS;
 use super::alert;
 use super::context::Context;
 use super::scan::apply;
@@ -52,18 +53,19 @@ pub async fn run(context: Arc<Context>) -> std::convert::Infallible {
     let mut orphans_noted: Option<Instant> = None;
     loop {
         tokio::time::sleep(PERIOD).await;
+        let mut outcome = alert::sweep::sweep_outages(&context).await.map_err(Error::from);
         if context.health().problem.is_some() {
             // It may come back as it was at an earlier time.
             noted.clear();
-            continue;
-        }
-        // What stops agents comes first; what is only noted must not be in its way.
-        let mut outcome = sweep(&context).await.and(note_nodes(&context, &mut noted).await);
-        outcome = outcome.and(alert::sweep::sweep(&context).await.map_err(Error::from));
-        if orphans_noted.is_none_or(|at| at.elapsed() >= ORPHANS_EVERY) {
-            let noted = note_orphans(&context).await;
-            orphans_noted = noted.is_ok().then(Instant::now).or(orphans_noted);
-            outcome = outcome.and(noted);
+        } else {
+            // What stops agents comes first; what is only noted must not be in its way.
+            outcome = outcome.and(sweep(&context).await).and(note_nodes(&context, &mut noted).await);
+            outcome = outcome.and(alert::sweep::sweep(&context).await.map_err(Error::from));
+            if orphans_noted.is_none_or(|at| at.elapsed() >= ORPHANS_EVERY) {
+                let noted = note_orphans(&context).await;
+                orphans_noted = noted.is_ok().then(Instant::now).or(orphans_noted);
+                outcome = outcome.and(noted);
+            }
         }
         let problem = outcome.err().map(|error| error.to_string());
         if problem != last_problem
@@ -143,7 +145,7 @@ async fn sweep(context: &Context) -> Result<(), Error> {
     }
     end_abandoned(context, &active).await?;
     let live = live_scans(context).await?;
-    context.retain(&live);
+    context.retain(SCANS, &live);
     let gone: Vec<i64> = active.iter().filter(|run| !live.contains(&run.scan_uid)).map(|run| run.id).collect();
     if gone.is_empty() {
         return Ok(());

@@ -81,6 +81,8 @@ pub mod reason {
     pub const ALL_DELIVERED: &str = "AllDelivered";
     /// There was nothing to tell yet.
     pub const NOTHING_TO_TELL: &str = "NothingToTell";
+    /// It took too long to find out whether receivers can be told.
+    pub const RECEIVERS_NOT_CHECKED: &str = "ReceiversNotChecked";
     /// A receiver could not be told, and is tried again.
     pub const DELIVERY_FAILING: &str = "DeliveryFailing";
     /// A receiver could not be told for so long that it is not tried again.

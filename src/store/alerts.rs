@@ -137,6 +137,9 @@ pub async fn note(
     states: &[State],
     now: DateTime<Utc>,
 ) -> sqlx::Result<usize> {
+    if states.is_empty() {
+        return Ok(0);
+    }
     let column = |pick: fn(&State) -> &str| -> Vec<&str> { states.iter().map(pick).collect() };
     let noted = sqlx::query(
         "INSERT INTO alerts AS open (created_at, alert_uid, alert_name, rule, scope, severity, threshold, receivers, subject, volume_id, state,
@@ -174,6 +177,9 @@ pub async fn note(
 
 /// Ends states as of `now`, in one statement. Returns how many: fewer than given when another process has judged a subject meanwhile.
 pub async fn end(conn: &mut PgConnection, ends: &[End], now: DateTime<Utc>) -> sqlx::Result<usize> {
+    if ends.is_empty() {
+        return Ok(0);
+    }
     let ended = sqlx::query(
         "UPDATE alerts SET state = 'Resolved', resolved_at = $4, message = ended.message
          FROM unnest($1::bigint[], $2::text[], $3::timestamptz[]) AS ended (id, message, seen)

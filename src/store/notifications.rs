@@ -65,6 +65,9 @@ pub struct Pending {
 
 /// Puts notifications down, in this order. One that is there already stays as it is. Returns how many are new.
 pub async fn put(conn: &mut PgConnection, queued: &[Queued<'_>]) -> sqlx::Result<u64> {
+    if queued.is_empty() {
+        return Ok(0);
+    }
     let notifications = || queued.iter().map(|queued| queued.notification);
     let receivers = || queued.iter().map(|queued| queued.receiver);
     let put = sqlx::query(

@@ -1,10 +1,8 @@
 //! What the API server makes of VolumeAlerts: bad rules are refused with the field named, examples are taken.
 
-use std::path::Path;
-
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use kube::core::{ApiResource, Status};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use volumeviz::crd::{VolumeAlert, VolumeAlertSpec};
 use volumeviz::domain::alert::rule::NAMES;
@@ -141,20 +139,11 @@ async fn an_alert_is_defaulted_and_ready_unknown() {
 async fn every_example_is_taken_and_there_is_one_for_each_rule() {
     let client = super::client().await;
     let mut rules = Vec::new();
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")).unwrap() {
-        let path = entry.unwrap().path();
-        for document in serde_yaml::Deserializer::from_str(&std::fs::read_to_string(&path).unwrap()) {
-            let manifest: Value = serde::Deserialize::deserialize(document).unwrap();
-            if manifest["kind"] != "VolumeAlert" {
-                continue;
-            }
-            let name = manifest["metadata"]["name"].as_str().unwrap();
-            create(&client, name, &manifest["spec"])
-                .await
-                .unwrap_or_else(|refused| panic!("{}: {refused}", path.display()));
-            rules.extend(manifest["spec"]["rule"].as_object().unwrap().keys().cloned());
-            alerts(&client).delete(name, &DeleteParams::default()).await.unwrap();
-        }
+    for (path, object) in super::examples("VolumeAlert") {
+        let (name, spec) = (object.name_any(), &object.data["spec"]);
+        create(&client, &name, spec).await.unwrap_or_else(|refused| panic!("{path}: {refused}"));
+        rules.extend(spec["rule"].as_object().unwrap().keys().cloned());
+        alerts(&client).delete(&name, &DeleteParams::default()).await.unwrap();
     }
     for name in NAMES {
         assert!(rules.iter().any(|rule| rule == name), "no example for {name}");

@@ -15,7 +15,7 @@ mod leader;
 mod schema;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
 use std::time::Duration;
@@ -33,4 +33,20 @@ async fn client() -> Client {
         tokio::time::timeout(Duration::from_secs(20), established).await.expect("CRD established in 20 s").unwrap();
     }
     client
+}
+
+/// All examples of a kind, with the names of their files.
+fn examples(kind: &str) -> Vec<(String, DynamicObject)> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let object: DynamicObject = serde::Deserialize::deserialize(document).unwrap();
+            if object.types.as_ref().is_some_and(|types| types.kind == kind) {
+                found.push((path.display().to_string(), object));
+            }
+        }
+    }
+    found
 }

@@ -16,6 +16,10 @@ pub(crate) const ROWS: &str = "SELECT jsonb_build_object(
         FROM scan_runs),
     'audit', (SELECT jsonb_object_agg(action, n)
               FROM (SELECT action, count(*) AS n FROM audit_events WHERE actor <> 'vv_owner' GROUP BY action) AS event),
+    'alerts', (SELECT jsonb_agg(jsonb_build_object('subject', subject, 'state', state, 'rule', rule, 'value', value, 'message', message,
+                   'fired', fired_at IS NOT NULL, 'told', told_at IS NOT NULL) ORDER BY created_at, subject) FROM alerts),
+    'told', (SELECT jsonb_agg(jsonb_build_object('event', event, 'receiver', receiver_name, 'delivered', delivered_at IS NOT NULL,
+                   'worst', payload #>> '{subjects,0,volume}', 'subjects', jsonb_array_length(payload -> 'subjects')) ORDER BY id) FROM alert_notifications),
     'sizes', (SELECT count(*) FROM volume_sizes),
     'samples', (SELECT coalesce(sum(samples), 0) FROM volume_sizes_daily),
     'nodes', (SELECT jsonb_object_agg(name, absent_since IS NULL) FROM nodes),

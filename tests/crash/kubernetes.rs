@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::seam::Seam;
 
 const SCANS: &str = "/apis/volumeviz.io/v1alpha1/volumescans";
+const ALERTS: &str = "/apis/volumeviz.io/v1alpha1/volumealerts";
 
 /// A client without a seam; installs the product's CRDs.
 pub(crate) async fn client() -> Client {
@@ -33,11 +34,11 @@ async fn plain() -> Client {
     Client::try_default().await.expect("KUBECONFIG: run by tests/with-apiserver")
 }
 
-/// The controller's client. It sees one scan only: many lives go on at a time.
-pub(crate) async fn seamed(seam: Arc<Seam>, scan: String) -> Client {
+/// The controller's client. It sees the scan and the alert of one name only: many lives go on at a time.
+pub(crate) async fn seamed(seam: Arc<Seam>, name: String) -> Client {
     let inner = plain().await;
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (inner, seam, request) = (inner.clone(), Arc::clone(&seam), only(request, &scan));
+        let (inner, seam, request) = (inner.clone(), Arc::clone(&seam), only(request, &name));
         async move {
             let effect = effect(&request);
             let lost = match effect {
@@ -59,6 +60,7 @@ fn effect(request: &Request<Body>) -> Option<String> {
     let what = match path {
         _ if method == Method::GET => return None,
         path if path.starts_with(SCANS) && path.ends_with("/status") => "status",
+        path if path.starts_with(ALERTS) && path.ends_with("/status") => "alert status",
         path if path.starts_with(SCANS) => "volumescan",
         path if path.contains("/events") => "event",
         path => path,
@@ -66,10 +68,11 @@ fn effect(request: &Request<Body>) -> Option<String> {
     Some(format!("{method} {what}"))
 }
 
-fn only(mut request: Request<Body>, scan: &str) -> Request<Body> {
-    if request.uri().path() == SCANS {
+fn only(mut request: Request<Body>, name: &str) -> Request<Body> {
+    let path = request.uri().path().to_owned();
+    if [SCANS, ALERTS].contains(&path.as_str()) {
         let query = request.uri().query().map_or_else(String::new, |query| format!("{query}&"));
-        let uri: Uri = format!("{SCANS}?{query}fieldSelector=metadata.name%3D{scan}").parse().unwrap();
+        let uri: Uri = format!("{path}?{query}fieldSelector=metadata.name%3D{name}").parse().unwrap();
         *request.uri_mut() = uri;
     }
     request

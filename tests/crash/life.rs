@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 use volumeviz::controller::fleet::Fleet;
-use volumeviz::crd::VolumeScan;
+use volumeviz::crd::{VolumeAlert, VolumeScan};
 
 use crate::agents::Agents;
 use crate::database::{Conn, Database};
@@ -28,6 +28,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub(crate) struct Story {
     /// The scan's spec and first status.
     pub scan: fn() -> (Value, Value),
+    /// The spec of an alert beside it.
+    pub alert: Option<fn() -> Value>,
     pub sweeps: bool,
     /// What users, nodes and time do; it goes on from what it finds, not from what the controller says.
     pub script: for<'a> fn(&'a World) -> LocalBoxFuture<'a, ()>,
@@ -38,6 +40,7 @@ pub(crate) struct World {
     pub name: String,
     pub agents: Agents,
     pub scans: Api<VolumeScan>,
+    pub alerts: Api<VolumeAlert>,
     /// The seam of the controller that lives now.
     seam: Arc<Mutex<Arc<Seam>>>,
     client: Client,
@@ -81,6 +84,7 @@ pub(crate) async fn live(client: &Client, story: &Story, target: Option<Target>)
     process.kill().await;
     let end = world.end(&uid).await;
     drop(world.scans.delete(&world.name, &DeleteParams::default()).await);
+    drop(world.alerts.delete(&world.name, &DeleteParams::default()).await);
     Life { effects: first.passed(), died: first.is_dead(), end }
 }
 
@@ -97,6 +101,7 @@ impl World {
             seam,
             client: client.clone(),
             scans: Api::all(client.clone()),
+            alerts: Api::all(client.clone()),
             superuser: tokio::sync::Mutex::new(database.superuser().await),
             database,
             fleet,
@@ -124,7 +129,17 @@ impl World {
             let patch = Patch::Merge(json!({"status": status}));
             self.scans.patch_status(&self.name, &PatchParams::default(), &patch).await.unwrap();
         }
+        if let Some(spec) = story.alert {
+            let manifest = json!({"apiVersion": "volumeviz.io/v1alpha1", "kind": "VolumeAlert", "metadata": {"name": self.name}, "spec": spec()});
+            self.alerts.create(&PostParams::default(), &serde_json::from_value(manifest).unwrap()).await.unwrap();
+        }
         made.uid().unwrap()
+    }
+
+    /// A user's edit of the alert.
+    pub(crate) async fn edit_alert(&self, spec: Value) {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.alerts.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// A user's edit.
@@ -192,15 +207,16 @@ impl World {
     }
 
     async fn end(&self, uid: &str) -> Value {
-        self.told_once(uid).await;
+        self.told_once(&format!("regarding.uid={uid}")).await;
+        self.told_once(&format!("regarding.kind=VolumeAlert,regarding.name={}", self.name)).await;
         let scan = self.scan().await.map(|scan| json!({"spec": scan["spec"], "status": scan["status"]}));
         end::normalised(json!({"rows": self.value(end::ROWS).await, "scan": scan}))
     }
 
     /// An Event that was lost stays lost; none is told twice.
-    async fn told_once(&self, uid: &str) {
+    async fn told_once(&self, of: &str) {
         let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
-        let fields = ListParams::default().fields(&format!("regarding.uid={uid}"));
+        let fields = ListParams::default().fields(of);
         let mut told: Vec<_> =
             events.list(&fields).await.unwrap().into_iter().map(|event| (event.reason, event.note)).collect();
         let count = told.len();

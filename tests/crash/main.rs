@@ -55,6 +55,11 @@ const END_JOB: &str = "UPDATE scan_jobs";
 const NOTE_NODES: &str = "UPDATE nodes";
 const NOTE_ORPHANS: &str = "UPDATE scan_runs";
 const STATUS: &str = "PATCH status";
+const ALERT_STATUS: &str = "PATCH alert status";
+const JUDGE: &str = "commit INSERT alerts";
+const FIRE: &str = "commit INSERT alerts, INSERT alert_notifications";
+const RESOLVE: &str = "commit UPDATE alerts, INSERT alert_notifications";
+const DELIVERED: &str = "UPDATE alert_notifications";
 const EVENT: &str = "POST event";
 const DELETE: &str = "DELETE volumescan";
 const TAKE_DATABASE: &str = "INSERT installation";
@@ -80,6 +85,12 @@ async fn a_life_of_lost_agents_nodes_and_deadlines() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_life_that_is_cut_short() {
     survives(stories::DELETED, &[NOTE_NODES, NOTE_ORPHANS, CANCEL]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_of_an_alert_that_fires_and_is_over() {
+    survives(stories::ALERTED, &[END, NOTE_NODES, NOTE_ORPHANS, JUDGE, FIRE, RESOLVE, DELIVERED, ALERT_STATUS, EVENT])
+        .await;
 }
 
 /// A pass may begin before the watch has brought what the pass before it wrote.

@@ -10,11 +10,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use volumeviz::config::database::Role;
-use volumeviz::controller::context::{Context, Feeds};
+use volumeviz::controller::context::{Context, Feeds, Outlets};
 use volumeviz::controller::dispatch::Dispatcher;
 use volumeviz::controller::fleet::Fleet;
 use volumeviz::controller::health::DatabaseHealth;
 use volumeviz::controller::metrics::Metrics;
+use volumeviz::controller::notify::{Identity, Notifier, Settings};
 use volumeviz::controller::report::Reporter;
 use volumeviz::controller::{health, reconcile, sweep};
 use volumeviz::store::Store;
@@ -83,10 +84,12 @@ async fn lead(setup: Setup, seam: Arc<Seam>) {
         std::future::pending::<()>().await;
     };
     let (store, metrics) = (context.store.clone(), context.metrics.clone());
+    let notifying = context.notifier.run(store.clone(), context.health_changes());
     tokio::select! {
         ended = reconcile(Arc::clone(&context), CancellationToken::new()) => ended.unwrap(),
         never = health::watch(store, "cluster".to_owned(), metrics, health) => match never {},
         () = sweeping => {}
+        never = notifying => match never {},
     }
 }
 
@@ -104,5 +107,8 @@ pub(crate) async fn context(setup: Setup, seam: Arc<Seam>) -> (Arc<Context>, wat
     let dispatcher = Dispatcher::new(agent_port, 50, metrics.clone()).unwrap();
     let reporter = Reporter::new(client.clone(), "controller");
     let feeds = Feeds { health, fleet };
-    (Arc::new(Context::new(client, store, dispatcher, reporter, metrics, feeds)), sender)
+    let identity = Identity { namespace: "default".to_owned(), pod_name: "pod".to_owned() };
+    let notifier = Notifier::new(client.clone(), identity, Settings::default(), metrics.notifications.clone());
+    let outlets = Outlets { dispatcher, reporter, notifier };
+    (Arc::new(Context::new(client, store, outlets, metrics, feeds)), sender)
 }

@@ -2,6 +2,7 @@
 
 use futures::FutureExt;
 use k8s_openapi::jiff::{Span, Timestamp};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::agents::Conduct::{Die, Finish, Hold};
@@ -14,6 +15,7 @@ pub(crate) const BOTH_RUN: &str = "SELECT to_jsonb(count(*) = 2) FROM scan_jobs
 /// Measures once and is deleted when its time is over.
 pub(crate) const ONCE: Story = Story {
     scan: || (json!({"ttlSecondsAfterFinished": 1}), Value::Null),
+    alert: None,
     sweeps: false,
     script: |world| {
         async { world.wait("the scan to be deleted", async || world.scan().await.is_none()).await }.boxed_local()
@@ -22,11 +24,12 @@ pub(crate) const ONCE: Story = Story {
 
 /// Nothing of its own: the test tells what happens.
 pub(crate) const PLAIN: Story =
-    Story { scan: || (json!({}), Value::Null), sweeps: false, script: |_| async {}.boxed_local() };
+    Story { scan: || (json!({}), Value::Null), alert: None, sweeps: false, script: |_| async {}.boxed_local() };
 
 /// Due by its schedule, replaced by a trigger, cancelled, and triggered once more.
 pub(crate) const REPLACED: Story = Story {
     scan: due_a_minute_ago,
+    alert: None,
     sweeps: false,
     script: |world| {
         async {
@@ -60,6 +63,7 @@ pub(crate) const REPLACED: Story = Story {
 /// An agent dies, a node is replaced, and the deadline of the next run passes.
 pub(crate) const TROUBLED: Story = Story {
     scan: || (json!({}), Value::Null),
+    alert: None,
     sweeps: false,
     script: |world| {
         async {
@@ -91,6 +95,7 @@ pub(crate) const TROUBLED: Story = Story {
 /// Deleted while its nodes are measured.
 pub(crate) const DELETED: Story = Story {
     scan: || (json!({}), Value::Null),
+    alert: None,
     sweeps: true,
     script: |world| {
         async {
@@ -99,6 +104,30 @@ pub(crate) const DELETED: Story = Story {
             world.delete().await;
             world.until("SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE result = 'Cancelled'").await;
             world.until("SELECT to_jsonb(count(*) = 0) FROM scan_jobs WHERE status <> 'cancelled'").await;
+        }
+        .boxed_local()
+    },
+};
+
+/// A waiting subject fires, is over, fires again, and is over when its alert is deleted.
+pub(crate) const ALERTED: Story = Story {
+    scan: || (json!({}), Value::Null),
+    // Judged only when the run has ended, so that all subjects begin together.
+    alert: Some(
+        || json!({"scope": "Volume", "rule": {"sizeAbove": {"bytes": 1000}}, "forSeconds": 1, "suspend": true}),
+    ),
+    sweeps: true,
+    script: |world| {
+        async {
+            world.told("the end of the run", |status| status["lastRun"]["result"] == "Succeeded").await;
+            world.edit_alert(json!({"suspend": false})).await;
+            world.until("SELECT to_jsonb(count(*) = 1) FROM alert_notifications WHERE event = 'Firing' AND delivered_at IS NOT NULL").await;
+            world.edit_alert(json!({"rule": {"sizeAbove": {"bytes": 1_000_000_000}}})).await;
+            world.until("SELECT to_jsonb(count(*) = 1) FROM alert_notifications WHERE event = 'Resolved' AND delivered_at IS NOT NULL").await;
+            world.edit_alert(json!({"rule": {"sizeAbove": {"bytes": 500}}})).await;
+            world.until("SELECT to_jsonb(count(*) = 2) FROM alert_notifications WHERE event = 'Firing' AND delivered_at IS NOT NULL").await;
+            world.alerts.delete(&world.name, &DeleteParams::default()).await.unwrap();
+            world.until("SELECT to_jsonb(count(*) = 2) FROM alert_notifications WHERE event = 'Resolved' AND delivered_at IS NOT NULL").await;
         }
         .boxed_local()
     },

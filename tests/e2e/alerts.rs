@@ -95,7 +95,7 @@ impl Alert {
 
     /// Reasons of its Events, in their order.
     fn events(&self) -> Vec<String> {
-        let field = format!("involvedObject.name={}", self.0);
+        let field = format!("involvedObject.kind=VolumeAlert,involvedObject.name={}", self.0);
         let order = "--sort-by=.metadata.creationTimestamp";
         let listed =
             ["get", "events", "-n", "default", "--field-selector", &field, order, "-o", "jsonpath={.items[*].reason}"];

@@ -38,17 +38,22 @@ async fn sums_are_of_what_was_measured() {
     found(&database, "t:2", "a", &[result("v", 20), unknown("lost"), unknown("u"), partial("p", 8)]).await;
     found(&database, "t:3", "b", &[unknown("only")]).await;
     found(&database, "t:4", "c", &[]).await;
+    let run = plan(&database, "t:5", &["d"]).await;
+    let (agent, ticket) = (Agent::on(&database, "d"), ticket(&database, run, "d").await);
+    agent.claimed(ticket).await;
+    let never = InventoryVolume { selected: false, ..volume("never") };
+    assert_eq!(agent.inventory(ticket, &[never], &[]).await, Reply::Ok);
     let told = read(&database, 9).await.nodes;
     let counts = |node: &contents::NodeContents| (node.node.clone(), node.measured, node.partial, node.unknown);
     let named = |name: &str, measured, partial, unknown| (name.to_owned(), measured, partial, unknown);
     assert_eq!(
         told.iter().map(counts).collect::<Vec<_>>(),
-        [named("a", 1, 1, 2), named("b", 0, 0, 1), named("c", 0, 0, 0)]
+        [named("a", 1, 1, 2), named("b", 0, 0, 1), named("c", 0, 0, 0), named("d", 0, 0, 1)]
     );
     let sums: Vec<_> = told.iter().map(|node| (node.allocated_bytes, node.apparent_bytes, node.files)).collect();
     assert_eq!(
         sums,
-        [(Some(28), Some(14), Some(6)), (None, None, None), (Some(0), Some(0), Some(0))],
+        [(Some(28), Some(14), Some(6)), (None, None, None), (Some(0), Some(0), Some(0)), (None, None, None)],
         "unknown is not zero, and nothing is"
     );
 }

@@ -19,13 +19,13 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Docker's data root, with the volumes `a` and `b`.
+/// Docker's data root, with the volumes `a`, `b` and `c`.
 struct Node(TempDir);
 
 impl Node {
     fn new() -> Self {
         let node = Self(tempfile::tempdir().unwrap());
-        for volume in ["a", "b"] {
+        for volume in ["a", "b", "c"] {
             node.make(volume);
         }
         node
@@ -41,6 +41,14 @@ impl Node {
 
     fn make(&self, volume: &str) {
         fs::create_dir_all(self.data(volume)).unwrap();
+    }
+
+    /// Another volume under the name of one that is there until then: no inode is used again.
+    fn make_anew(&self, volume: &str) {
+        let volumes = self.root().join("volumes");
+        fs::rename(volumes.join(volume), volumes.join(format!("old-{volume}"))).unwrap();
+        self.make(volume);
+        fs::write(self.data(volume).join("file"), [7; 100_000]).unwrap();
     }
 
     /// What the inventory says of a volume, as an agent makes it.
@@ -67,7 +75,7 @@ impl Node {
             let answer: Value = match uri.path().rsplit('/').next() {
                 Some("version") => json!({"Version": "28.0.0", "ApiVersion": "1.48", "MinAPIVersion": "1.24"}),
                 Some("info") => json!({"ID": "engine", "ServerVersion": "28.0.0", "DockerRootDir": root}),
-                Some("volumes") => json!({"Volumes": [volume("a"), volume("b")], "Warnings": []}),
+                Some("volumes") => json!({"Volumes": [volume("a"), volume("b"), volume("c")], "Warnings": []}),
                 _ => json!([]),
             };
             async move { Json(answer) }
@@ -93,22 +101,25 @@ fn start(node: &Node, database: &Database, stop: CancellationToken) -> SocketAdd
     listen
 }
 
+/// An attempt that reports so much and fails.
+async fn attempt(node: &Node, database: &Database, run: i64, results: &[VolumeResult]) {
+    let ticket = ticket(database, run, "n1").await;
+    let agent = Agent::on(database, "n1");
+    agent.claimed(ticket).await;
+    let listed = ["a", "b", "c"].map(|name| node.listed(name));
+    assert_eq!(agent.inventory(ticket, &listed, &[]).await, Reply::Ok);
+    assert_eq!(agent.report(ticket, results).await, Reply::Ok);
+    assert_eq!(agent.fail(ticket, FailureClass::Retryable, "AgentError").await, Reply::Ok);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_volume_made_anew_between_two_attempts_is_measured_and_counted_besides_the_old_one() {
+async fn volumes_made_anew_between_attempts_are_measured_and_counted_besides_the_old_ones() {
     let (database, node) = (Database::new().await, Node::new());
     let run = plan(&database, "once", &["n1"]).await;
-    let first = ticket(&database, run, "n1").await;
-    let before = Agent::on(&database, "n1");
-    before.claimed(first).await;
-    let listed = [node.listed("a"), node.listed("b")];
-    assert_eq!(before.inventory(first, &listed, &[]).await, Reply::Ok);
-    assert_eq!(before.report(first, &[result("a", 1 << 40)]).await, Reply::Ok);
-    assert_eq!(before.fail(first, FailureClass::Retryable, "AgentError").await, Reply::Ok);
-
-    // The old one is there until the new one is: no inode is used again.
-    fs::rename(node.root().join("volumes/a"), node.root().join("volumes/old")).unwrap();
-    node.make("a");
-    fs::write(node.data("a").join("file"), [7; 100_000]).unwrap();
+    attempt(&node, &database, run, &[result("a", 1 << 40), result("c", 1 << 40)]).await;
+    node.make_anew("a");
+    node.make_anew("c");
+    attempt(&node, &database, run, &[result("c", 1 << 41)]).await;
 
     let open = store::jobs::open(&mut *database.controller().await, run).await.unwrap().remove(0);
     let stop = CancellationToken::new();
@@ -128,21 +139,22 @@ async fn a_volume_made_anew_between_two_attempts_is_measured_and_counted_besides
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let ended = "SELECT count(*) FROM scan_jobs WHERE status NOT IN ('pending', 'running')";
-    while database.number(ended).await == 0 && database.number("SELECT max(attempt)::bigint FROM scan_jobs").await == 2
-    {
+    while database.number(ended).await == 0 {
         assert!(Instant::now() < until, "the job does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stop.cancel();
-    assert_eq!(database.number("SELECT count(*) FROM scan_jobs WHERE status = 'succeeded' AND attempt = 2").await, 1);
-    let found: Vec<(String, bool, bool)> = sqlx::query_as(
-        "SELECT name, volumes.deleted_at IS NOT NULL, allocated_bytes BETWEEN 100000 AND 1000000 FROM scan_results AS result
+    assert_eq!(database.number("SELECT count(*) FROM scan_jobs WHERE status = 'succeeded' AND attempt = 3").await, 1);
+    let found: Vec<(String, bool, i64)> = sqlx::query_as(
+        "SELECT name, volumes.deleted_at IS NOT NULL, allocated_bytes FROM scan_results AS result
          JOIN volumes ON volumes.id = result.volume_id WHERE completeness = 'Complete' ORDER BY name, volumes.id",
     )
     .fetch_all(&mut **database.superuser().await)
     .await
     .unwrap();
-    let expected = [("a", true, false), ("a", false, true), ("b", false, false)];
-    assert_eq!(found, expected.map(|(name, removed, measured)| (name.to_owned(), removed, measured)));
-    assert_eq!(database.number("SELECT (progress ->> 'volumes_total')::bigint FROM scan_jobs").await, 3);
+    let shown: Vec<_> = found.iter().map(|(name, removed, _)| (name.as_str(), *removed)).collect();
+    assert_eq!(shown, [("a", true), ("a", false), ("b", false), ("c", true), ("c", false)]);
+    assert!((100_000..1_000_000).contains(&found[1].2), "measured by its own files: {found:?}");
+    assert_eq!([found[0].2, found[3].2, found[4].2], [1 << 40, 1 << 40, 1 << 41], "final stays final");
+    assert_eq!(database.number("SELECT (progress ->> 'volumes_total')::bigint FROM scan_jobs").await, 5);
 }

@@ -293,5 +293,62 @@ async fn runs_tell_when_they_last_had_results_and_how_many_nodes_failed() {
     let view = view(&database, &["n1", "n2"]).await;
     let completed = samples::last_completed(&mut conn, &view).await.unwrap();
     assert_eq!(completed.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>(), ["n1"]);
+    execute(&database, "UPDATE scan_jobs SET reason = 'NoDockerEngine' WHERE node = 'n2'").await;
+    let engines = samples::runs(&mut conn, &scans).await.unwrap();
+    assert_eq!(engines.failed_nodes, Some(0), "a node without an engine has nothing to tell");
     assert_eq!(samples::runs(&mut conn, &["other".to_owned()]).await.unwrap().last_id, None);
+}
+
+#[tokio::test]
+async fn what_could_not_be_measured_leaves_a_sum_a_lower_bound() {
+    let database = Database::new().await;
+    let (run, ticket, agent) = claimed(&database).await;
+    agent.inventory(ticket, &["db", "elsewhere"].map(volume), &[]).await;
+    agent.report(ticket, &[result("db", 500), unmeasured("elsewhere", Reason::DataRootMismatch)]).await;
+    agent.complete(ticket, 2).await;
+    finish(&database, run).await;
+    assert_eq!(nodes(&database, SIZE, 0).await[0].sample, Sample::AtLeast(500.0));
+    let candidates = nodes(&database, Rule::CandidateBytesAbove { bytes: 1 }, 0).await;
+    assert_eq!(candidates[0].sample, Sample::Exactly(0.0), "it is no candidate");
+}
+
+#[tokio::test]
+async fn a_scan_that_only_lists_takes_no_figure_away() {
+    let database = Database::new().await;
+    scan(&database, "t:1", &[("n1", &[("a", 2000)])]).await;
+    let listing = plan(&database, "t:2", &["n1"]).await;
+    let (agent, ticket) = (Agent::on(&database, "n1"), ticket(&database, listing, "n1").await);
+    agent.claimed(ticket).await;
+    agent.inventory(ticket, &[volume("a")], &[]).await;
+    agent.report(ticket, &[unmeasured("a", Reason::NotMeasured)]).await;
+    agent.complete(ticket, 1).await;
+    finish(&database, listing).await;
+    execute(&database, "UPDATE scan_runs SET scan_uid = 'listing' WHERE run_key = 't:2'").await;
+    let both = Selected {
+        scans: vec!["scan-uid".to_owned(), "listing".to_owned()],
+        nodes: vec!["n1".to_owned(); 2],
+        unused_after_days: vec![30; 2],
+    };
+    let mut conn = database.controller().await;
+    let view = samples::view(&mut conn, &both).await.unwrap();
+    let read = samples::of_volumes(&mut conn, &view, SIZE, ALL).await.unwrap().unwrap();
+    assert_eq!(found(&read), [("a", Sample::Exactly(2000.0))]);
+}
+
+#[tokio::test]
+async fn growth_of_what_could_not_be_measured_is_no_figure() {
+    let database = Database::new().await;
+    scan(&database, "t:1", &[("n1", &[("a", 2000)])]).await;
+    execute(&database, "UPDATE volume_latest SET growth_bytes_per_day = 500").await;
+    let run = plan(&database, "t:2", &["n1"]).await;
+    let (agent, ticket) = (Agent::on(&database, "n1"), ticket(&database, run, "n1").await);
+    agent.claimed(ticket).await;
+    agent.inventory(ticket, &[volume("a")], &[]).await;
+    agent.report(ticket, &[unmeasured("a", Reason::VolumeTimeout)]).await;
+    agent.complete(ticket, 1).await;
+    finish(&database, run).await;
+    for rule in [Rule::GrowthAbove { bytes_per_day: 100 }, Rule::FullWithin { days: 3000 }] {
+        assert_eq!(found(&volumes(&database, rule, ALL).await), [("a", Sample::Missing)], "{rule:?}");
+    }
+    assert_eq!(nodes(&database, Rule::GrowthAbove { bytes_per_day: 100 }, 0).await[0].sample, Sample::Missing);
 }

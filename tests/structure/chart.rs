@@ -1,4 +1,5 @@
-//! What the chart makes of the ways to one's own database: a pooler, certificates, an image for backups; and of what `/metrics` tells.
+//! What the chart makes of the ways to one's own database (a pooler, certificates, an image for backups), to receivers of alerts, and of what
+//! `/metrics` tells.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Helm, as `make setup` builds it.
 fn helm() -> PathBuf {
@@ -41,13 +42,14 @@ pub(crate) fn objects(values: &[&str]) -> Vec<Value> {
     documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
 }
 
-/// The containers of such a release, by name, and the volumes of the pod of each.
-struct Rendered(BTreeMap<String, (Value, Value)>);
+/// The containers of such a release, by name, and the volumes of the pod of each; all its objects.
+struct Rendered(BTreeMap<String, (Value, Value)>, Vec<Value>);
 
 impl Rendered {
     fn with(values: &[&str]) -> Self {
         let mut containers = BTreeMap::new();
-        for object in objects(values) {
+        let objects = objects(values);
+        for object in &objects {
             for path in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
                 let Some(pod) = object.pointer(path) else { continue };
                 for container in pod["containers"].as_array().unwrap() {
@@ -57,7 +59,7 @@ impl Rendered {
             }
         }
         assert_eq!(containers.keys().collect::<Vec<_>>(), ["agent", "backup", "controller", "maintain"]);
-        let rendered = Self(containers);
+        let rendered = Self(containers, objects);
         rendered.every_mount_has_its_volume();
         rendered
     }
@@ -76,6 +78,13 @@ impl Rendered {
         let variables = self.0[container].0["env"].as_array().unwrap();
         let found = variables.iter().find(|variable| variable["name"] == name);
         found.map_or("", |variable| variable["value"].as_str().unwrap())
+    }
+
+    /// The rules about a resource in the Role of this name.
+    fn rules(&self, role: &str, resource: &str) -> Vec<&Value> {
+        let named = self.1.iter().filter(|object| object["kind"] == "Role" && object["metadata"]["name"] == role);
+        let rules = named.flat_map(|role| role["rules"].as_array().unwrap());
+        rules.filter(|rule| rule["resources"].as_array().unwrap().iter().any(|named| named == resource)).collect()
     }
 
     /// Files of the Secret of this name that the pod of a container has.
@@ -185,4 +194,32 @@ fn the_series_of_volumes_are_as_many_as_asked_for() {
     assert_eq!(given(&[]), (20, false, 5000));
     let values = ["metrics.volumes.top=3", "metrics.volumes.all=true", "metrics.volumes.max=1000000"];
     assert_eq!(given(&values), (3, true, 1_000_000));
+}
+
+#[test]
+fn receivers_are_allowed_and_their_secrets_readable_as_the_values_say() {
+    let plain = Rendered::with(&[]);
+    for unset in ["VOLUMEVIZ_ALERTMANAGER_URL", "VOLUMEVIZ_NOTIFY_ALLOW"] {
+        assert_eq!(plain.variable("controller", unset), "", "{unset}");
+    }
+    let [rule] = plain.rules("volumeviz-controller", "secrets")[..] else { panic!("one rule about Secrets") };
+    assert_eq!((&rule["verbs"], &rule["resourceNames"]), (&json!(["get"]), &Value::Null));
+    let chosen = Rendered::with(&[
+        "alerts.alertmanagerUrl=http://alertmanager.monitoring.svc:9093",
+        "alerts.allow={hooks.example.internal:8080,[fd00::5]:80}",
+        "alerts.secretNames={chat,pager}",
+    ]);
+    let set = ["VOLUMEVIZ_ALERTMANAGER_URL", "VOLUMEVIZ_NOTIFY_ALLOW"].map(|name| chosen.variable("controller", name));
+    assert_eq!(set, ["http://alertmanager.monitoring.svc:9093", "hooks.example.internal:8080,[fd00::5]:80"]);
+    let [rule] = chosen.rules("volumeviz-controller", "secrets")[..] else { panic!("one rule about Secrets") };
+    assert_eq!((&rule["verbs"], &rule["resourceNames"]), (&json!(["get"]), &json!(["chat", "pager"])));
+}
+
+/// Events about cluster-scoped objects live in the namespace default.
+#[test]
+fn events_about_alerts_may_be_written() {
+    let rendered = Rendered::with(&[]);
+    let [rule] = rendered.rules("volumeviz-events", "events")[..] else { panic!("one rule about Events") };
+    assert!(rule["verbs"].as_array().unwrap().contains(&json!("create")), "{rule}");
+    assert_eq!(rule["apiGroups"], json!(["events.k8s.io"]));
 }

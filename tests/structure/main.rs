@@ -12,4 +12,5 @@ mod chart;
 mod generated;
 mod layers;
 mod metrics;
+mod notifications;
 mod rules;

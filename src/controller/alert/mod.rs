@@ -4,7 +4,7 @@ pub mod apply;
 mod conditions;
 mod findings;
 pub mod observe;
-mod outage;
+pub mod outage;
 pub mod plan;
 pub mod publish;
 pub mod status;
@@ -24,19 +24,22 @@ use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
 
 use observe::{Observed, Read};
-use plan::{next_change, plan};
+use outage::Outage;
+use plan::{Evaluation, next_change, plan};
 use status::Judged;
 use tell::Author;
 
 use super::context::Context;
+use super::health::DatabaseHealth;
+use super::notify::Problem;
 use super::patch;
 use super::unreadable;
 use crate::crd::conditions::reason;
 use crate::crd::{AlertState, VolumeAlert, VolumeAlertSpec, VolumeScan};
-use crate::domain::alert::Standing;
 use crate::domain::alert::judge::Sample;
 use crate::domain::alert::notification::{Channel, Receiver, Subject};
 use crate::domain::alert::rule::Rule;
+use crate::domain::alert::{Scope, Standing};
 use crate::domain::selector::VolumeMatcher;
 use crate::store;
 
@@ -46,6 +49,10 @@ const WHILE_AWAY: Duration = Duration::from_secs(30);
 const AT_REST: Duration = Duration::from_secs(300);
 /// After another process has judged the same alert.
 const AFTER_A_RACE: Duration = Duration::from_secs(1);
+const READ_DEADLINE: Duration = Duration::from_secs(2);
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+/// Until the database was probed for the first time.
+const UNTIL_PROBED: Duration = Duration::from_secs(1);
 
 /// What every pass shares.
 pub struct Shared {
@@ -163,14 +170,22 @@ impl Pass<'_> {
         &self.shared.context
     }
 
-    fn is_silenced(&self, now: Timestamp) -> bool {
-        self.spec().silence_until.as_ref().is_some_and(|until| until.0 > now)
+    fn is_silenced(&self, now: DateTime<Utc>) -> bool {
+        self.silence_ends().is_some_and(|until| until > now)
     }
 
     /// Holds what scans found against the rule.
     async fn judge_results(&self, matcher: Option<&VolumeMatcher>) -> Result<Action, Error> {
-        let mut observed = observe::observe(self.shared, self.alert, self.rule, matcher).await;
-        let silenced = self.is_silenced(observed.now);
+        let observing = observe::observe(self.shared, self.alert, self.rule, matcher);
+        let (mut observed, problem) = tokio::join!(observing, self.check());
+        let clock =
+            observed.read.as_ref().map_or_else(|| outage::from_kubernetes(observed.now), |read| read.evaluation.now);
+        let silenced = self.is_silenced(clock);
+        // The rule was `databaseDown` before.
+        let outage = self.alert.status.as_ref().and_then(outage::before);
+        if let Some(outage) = outage.filter(|outage| outage.standing == Standing::Firing) {
+            self.end_outage(outage, &observed.database, observed.now).await?;
+        }
         let mut applied = Ok(true);
         if let Some(read) = observed.read.as_mut() {
             let plan = plan(self.spec(), self.rule, &self.author, &read.evaluation, silenced);
@@ -187,9 +202,8 @@ impl Pass<'_> {
             observed.refused_by(error);
         }
         if let Some(read) = &observed.read {
-            self.keep_telling(read, silenced);
+            self.keep_telling(read);
         }
-        let problem = self.context().notifier.check(self.author.receivers).await;
         let judged = Judged::results(&observed, problem, silenced);
         let held_back = publish::publish(self.context(), self.alert, &judged).await?;
         if !applied? {
@@ -199,9 +213,19 @@ impl Pass<'_> {
         Ok(Action::requeue(held_back.map_or(next, |left| next.min(left))))
     }
 
-    /// Alertmanager forgets what it is not told again.
-    fn keep_telling(&self, read: &Read, silenced: bool) {
-        let told = read.evaluation.open.iter().filter(|open| open.told_at.is_some() && !silenced);
+    /// What is wrong with a receiver; one that takes long to find out must not keep the status from being written.
+    async fn check(&self) -> Option<Problem> {
+        let check = self.context().notifier.check(self.author.receivers);
+        let late = || Problem {
+            reason: reason::RECEIVERS_NOT_CHECKED,
+            message: format!("no answer within {CHECK_DEADLINE:?}"),
+        };
+        tokio::time::timeout(CHECK_DEADLINE, check).await.unwrap_or_else(|_| Some(late()))
+    }
+
+    /// Alertmanager forgets what it is not told again; a silence changes nothing for what it was told before.
+    fn keep_telling(&self, read: &Read) {
+        let told = read.evaluation.open.iter().filter(|open| open.told_at.is_some());
         let subjects: Vec<Subject> = told.map(plan::subject).collect();
         self.keep_telling_of(&subjects, read.evaluation.now);
     }
@@ -225,47 +249,80 @@ impl Pass<'_> {
     async fn judge_database(&self) -> Result<Action, Error> {
         let now = Timestamp::now();
         let health = self.context().health();
-        let silenced = self.is_silenced(now);
+        let silenced = self.is_silenced(outage::from_kubernetes(now));
         let verdict = outage::verdict(self.spec(), self.alert.status.as_ref(), &health, now);
+        let ended = if health.problem.is_none() { self.end_others().await } else { Ok(()) };
         if let Some(over) = verdict.over {
             self.end_outage(over, &health, now).await?;
         }
-        let mut subjects = Vec::new();
-        if let Some(outage) = verdict.outage.filter(|outage| outage.standing == Standing::Firing && !silenced) {
-            for (receiver, notification) in outage::firing(&self.author, outage, &health, now) {
-                self.context().notifier.tell_apart(receiver, notification);
-            }
-            subjects.push(outage::subject(outage, &health));
-        }
-        self.keep_telling_of(&subjects, outage::from_kubernetes(now));
-        let problem = self.context().notifier.check(self.author.receivers).await;
-        let deliveries = self.deliveries().await;
+        self.tell_outage(verdict.outage, &health, now, silenced);
+        let (problem, deliveries) = tokio::join!(self.check(), self.deliveries());
         let apart = self.context().notifier.apart(self.author.uid);
         let judged = Judged::database(verdict, &health, now, (apart, deliveries), problem, silenced);
         let held_back = publish::publish(self.context(), self.alert, &judged).await?;
-        let waits = [held_back, self.until_outage_changes(&judged, now)];
+        ended?;
+        let unknown = (!health.is_known).then_some(UNTIL_PROBED);
+        let waits = [held_back, unknown, self.until_outage_changes(&judged, now)];
         Ok(Action::requeue(waits.into_iter().flatten().fold(WHILE_AWAY, Duration::min)))
     }
 
-    /// What was told must be taken back, by the outbox: the database is there again.
-    async fn end_outage(
-        &self,
-        over: outage::Outage,
-        health: &super::health::DatabaseHealth,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let told = self.alert.status.as_ref().and_then(|status| status.last_notification_time.as_ref());
-        let was_told = told.is_some_and(|told| outage::from_kubernetes(told.0) >= over.since);
-        let open = self.context().notifier.apart(self.author.uid).open > 0;
-        let mut tell = Vec::new();
-        if open {
-            tell.extend(outage::firing(&self.author, over, health, now));
+    /// Tells only what the status says already: ids are made of the time at which it began, which must outlive this process.
+    fn tell_outage(&self, outage: Option<Outage>, health: &DatabaseHealth, now: Timestamp, silenced: bool) {
+        let published = self.alert.status.as_ref().and_then(outage::before);
+        let firing = outage.filter(|outage| outage.standing == Standing::Firing && published == Some(*outage));
+        if let Some(outage) = firing.filter(|_| !silenced) {
+            for (receiver, notification) in outage::firing(&self.author, outage, health, now) {
+                self.context().notifier.tell_apart(receiver, notification);
+            }
+            self.context().outages.set(&self.author, Some(outage));
+        } else if firing.is_none() {
+            self.context().outages.set(&self.author, None);
         }
-        if open || was_told {
-            tell.extend(outage::over(&self.author, over, health, now));
+        // A silence changes nothing for what was told before.
+        let told = firing.filter(|_| self.context().outages.has(self.author.uid));
+        let subjects: Vec<Subject> = told.map(|outage| outage::subject(outage, health)).into_iter().collect();
+        self.keep_telling_of(&subjects, outage::from_kubernetes(now));
+    }
+
+    /// The rule was another before: what is open by that is over.
+    async fn end_others(&self) -> Result<(), Error> {
+        let uid = self.author.uid;
+        let read = self.context().store.run("read the states of an alert", READ_DEADLINE, async |conn| {
+            let open = store::alerts::open(conn, uid).await?;
+            let now = store::samples::runs(conn, &[]).await?.now;
+            Ok(Evaluation { now, open, findings: Vec::new(), last_told: Vec::new() })
+        });
+        let evaluation = read.await?;
+        let plan = plan(self.spec(), self.rule, &self.author, &evaluation, true);
+        if !plan.is_empty() {
+            apply::apply(self.context(), &self.author, &plan, evaluation.now).await?;
+        }
+        Ok(())
+    }
+
+    /// What was told must be taken back, by the outbox: the database is there again.
+    async fn end_outage(&self, over: Outage, health: &DatabaseHealth, now: Timestamp) -> Result<(), Error> {
+        // The rule may be another by now.
+        let author = Author { rule: Rule::DatabaseDown.name(), threshold: 0.0, scope: Scope::Cluster, ..self.author };
+        let status = self.alert.status.as_ref();
+        let apart = self.context().notifier.apart(author.uid);
+        let last = status
+            .and_then(|status| status.last_notification_time.as_ref())
+            .map(|last| outage::from_kubernetes(last.0));
+        let was_told = last.max(apart.delivered_at).is_some_and(|last| last >= over.since);
+        let mut tell = Vec::new();
+        // It may have been told by a process that did not live to say so: that it fires has the same id.
+        if apart.open > 0 || status.is_some_and(|status| status.state == Some(AlertState::Firing)) {
+            tell.extend(outage::firing(&author, over, health, now));
+        }
+        if was_told || !tell.is_empty() {
+            let suspended = self.spec().suspend && health.problem.is_some();
+            let message = if suspended { "the alert was suspended" } else { "the database can be used again" };
+            tell.extend(outage::over(&author, over, message, now));
         }
         if health.problem.is_none() {
-            apply::note_outage(self.context(), &self.author, over.since, &tell).await?;
+            apply::note_outage(self.context(), &author, over.since, &tell).await?;
+            self.context().notifier.withdraw(self.author.uid);
         } else {
             // Suspended while the database is away.
             for (receiver, notification) in tell {
@@ -281,7 +338,7 @@ impl Pass<'_> {
         }
         let uid = self.author.uid;
         let names: Vec<&str> = self.author.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
-        let read = self.context().store.run("read what an alert told", Duration::from_secs(2), async |conn| {
+        let read = self.context().store.run("read what an alert told", READ_DEADLINE, async |conn| {
             store::notifications::summary(conn, uid, &names).await
         });
         read.await.inspect_err(|error| tracing::warn!(alert.name = self.author.name, "{error}")).ok()

@@ -14,6 +14,7 @@ use super::plan::{Evaluation, FOLLOWED};
 use crate::controller::fleet::Fleet;
 use crate::controller::health::DatabaseHealth;
 use crate::crd::{VolumeAlert, VolumeAlertSpec, VolumeScan};
+use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::Rule;
 use crate::domain::alert::{NoData, Scope};
 use crate::domain::selector::{VolumeFacts, VolumeKind, VolumeMatcher, VolumeUsage};
@@ -156,6 +157,14 @@ impl Reader<'_> {
             [] => Figures::default(),
             _ => self.figures(conn, &view, &nodes, &runs, &open).await?,
         };
+        let limit = self.rule.limit(None);
+        let exceeds = |sample: Sample| match sample {
+            Sample::Exactly(value) => limit.is_exceeded_by(value),
+            Sample::AtLeast(value) => limit.is_exceeded_by_at_least(value),
+            Sample::Missing | Sample::Gone => false,
+        };
+        let beyond = figures.findings.iter().filter(|finding| exceeds(finding.sample)).count();
+        let beyond = i64::try_from(beyond).unwrap_or(i64::MAX);
         let mut findings = figures.findings;
         findings.extend(findings::of_others(&open, &findings, self.fleet, &view.fresh_nodes(), self.scans));
         Ok(Read {
@@ -165,7 +174,7 @@ impl Reader<'_> {
             evaluated: figures.evaluated,
             missing: figures.missing,
             without_figure: figures.without_figure,
-            beyond: figures.beyond,
+            beyond: figures.beyond.max(beyond),
             deliveries,
         })
     }

@@ -1,16 +1,19 @@
 //! The rule `databaseDown`, which must work without the database: its state is in the status, what is told goes out from memory, and both are
 //! written down when the database is back.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::jiff::Timestamp;
 
 use super::tell::{self, Author, Telling};
 use crate::controller::health::DatabaseHealth;
 use crate::crd::{VolumeAlertSpec, VolumeAlertStatus};
-use crate::domain::alert::Standing;
 use crate::domain::alert::judge::{self, Policy, Sample, judge};
 use crate::domain::alert::notification::{Notification, Occasion, Receiver, Subject};
 use crate::domain::alert::rule::Rule;
+use crate::domain::alert::{NoData, Scope, Severity, Standing};
 
 /// How the database stands by an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,67 @@ pub struct Verdict {
     pub outage: Option<Outage>,
     /// What fired until now and is over.
     pub over: Option<Outage>,
+}
+
+/// Outages that receivers were told of, by the uid of the alert: should it be deleted, they hear of its end from here.
+#[derive(Default)]
+pub struct Outages(Mutex<HashMap<String, Told>>);
+
+struct Told {
+    name: String,
+    threshold: f64,
+    severity: Severity,
+    receivers: Vec<Receiver>,
+    outage: Outage,
+}
+
+impl Outages {
+    /// Remembers what receivers are told; `None`: nothing any more.
+    pub(super) fn set(&self, author: &Author<'_>, outage: Option<Outage>) {
+        let told = outage.map(|outage| Told {
+            name: author.name.to_owned(),
+            threshold: author.threshold,
+            severity: author.severity,
+            receivers: author.receivers.to_vec(),
+            outage,
+        });
+        match told {
+            Some(told) => drop(self.told().insert(author.uid.to_owned(), told)),
+            None => drop(self.told().remove(author.uid)),
+        }
+    }
+
+    /// Whether receivers were told of one of this alert.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        self.told().contains_key(uid)
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.told().is_empty()
+    }
+
+    /// Takes those whose alert is not among these, and says what is to be told of their end.
+    pub(super) fn take_gone(&self, live_uids: &[String], now: Timestamp) -> Vec<(Receiver, Notification)> {
+        let gone: Vec<(String, Told)> = self.told().extract_if(|uid, _| !live_uids.contains(uid)).collect();
+        let told = gone.iter().flat_map(|(uid, told)| {
+            let author = Author {
+                name: &told.name,
+                uid,
+                rule: Rule::DatabaseDown.name(),
+                threshold: told.threshold,
+                scope: Scope::Cluster,
+                severity: told.severity,
+                receivers: &told.receivers,
+            };
+            over(&author, told.outage, "the VolumeAlert was deleted", now)
+        });
+        told.collect()
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<String, Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What follows from the last probe and from what the status says.
@@ -48,7 +112,8 @@ pub(super) fn verdict(
     let policy = Policy {
         limit: Rule::DatabaseDown.limit(None),
         hold: TimeDelta::seconds(spec.for_seconds.into()),
-        no_data: spec.no_data,
+        // Before the first probe there is nothing to be told, whatever `noData` says.
+        no_data: NoData::Keep,
     };
     let open =
         before.map(|outage| judge::Open { standing: outage.standing, since: outage.since, for_want_of_data: false });
@@ -61,8 +126,8 @@ pub(super) fn verdict(
 }
 
 /// What the status says; kept there, since there is nowhere else.
-fn before(status: &VolumeAlertStatus) -> Option<Outage> {
-    let counts = status.counts?;
+pub(super) fn before(status: &VolumeAlertStatus) -> Option<Outage> {
+    let counts = status.counts.filter(|_| status.rule.as_deref() == Some(Rule::DatabaseDown.name()))?;
     if let Some(firing) = status.firing.first().filter(|_| counts.firing > 0) {
         return Some(Outage { standing: Standing::Firing, since: from_kubernetes(firing.since.0) });
     }
@@ -94,16 +159,15 @@ pub(super) fn firing(
     told.collect()
 }
 
-/// What is told when it is over.
+/// What is told when it is over; the message says why.
 pub(super) fn over(
     author: &Author<'_>,
     outage: Outage,
-    health: &DatabaseHealth,
+    message: &str,
     now: Timestamp,
 ) -> Vec<(Receiver, Notification)> {
     let now = from_kubernetes(now);
-    let message = "the database can be used again".to_owned();
-    let subjects = [Subject { message, resolved_at: Some(now), ..subject(outage, health) }];
+    let subjects = [Subject { resolved_at: Some(now), ..cluster(outage, message.to_owned()) }];
     let key = outage.since.timestamp().to_string();
     let telling = Telling { occasion: Occasion::Resolved, key: &key, now };
     let receivers = author.receivers.iter().filter(|receiver| receiver.send_resolved);
@@ -117,11 +181,15 @@ pub(super) fn subject(outage: Outage, health: &DatabaseHealth) -> Subject {
         Some(problem) => format!("{told}: {}", problem.message),
         None => told,
     };
+    cluster(outage, message)
+}
+
+fn cluster(outage: Outage, message: String) -> Subject {
     Subject {
         node: None,
         volume: None,
         value: Some(1.0),
-        threshold: 0.0,
+        threshold: Rule::DatabaseDown.threshold(),
         message,
         since: outage.since,
         resolved_at: None,

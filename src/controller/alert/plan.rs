@@ -64,11 +64,11 @@ impl Plan {
 /// Judges every subject, and says what follows.
 pub fn plan(spec: &VolumeAlertSpec, rule: Rule, author: &Author<'_>, evaluation: &Evaluation, silenced: bool) -> Plan {
     let mut court = Court::new(spec, rule, author, evaluation.now, silenced);
-    let (stays, changed): (Vec<&Open>, Vec<&Open>) =
-        evaluation.open.iter().partition(|open| open.rule == rule.name() && open.scope == spec.scope);
-    for open in changed {
-        court.end(open, "the alert's rule or scope was changed");
-    }
+    let (stays, changed): (Vec<&Open>, Vec<&Open>) = evaluation
+        .open
+        .iter()
+        .partition(|open| (open.rule.as_str(), open.scope, open.severity) == (rule.name(), spec.scope, spec.severity));
+    let mut notifications = end_changed(&mut court, &changed);
     if spec.suspend {
         for open in stays {
             court.end(open, "the alert was suspended");
@@ -79,11 +79,32 @@ pub fn plan(spec: &VolumeAlertSpec, rule: Rule, author: &Author<'_>, evaluation:
     for subjects in [&mut court.told, &mut court.over] {
         worst_first(subjects, rule);
     }
-    let mut notifications = tell::notifications(author, &court.told, &court.over, evaluation.now);
+    notifications.extend(tell::notifications(author, &court.told, &court.over, evaluation.now));
     if !silenced && !spec.suspend {
         notifications.extend(reminders(rule, author, evaluation, &court.ends));
     }
     Plan { states: court.states, ends: court.ends, notifications }
+}
+
+/// Ends what was judged by another spec, and tells it as what it was: Alertmanager knows an alert by these.
+fn end_changed(court: &mut Court<'_>, changed: &[&Open]) -> Vec<(Receiver, Notification)> {
+    let mut notifications = Vec::new();
+    let kind = |open: &Open| (open.rule.clone(), open.scope, open.severity);
+    for alike in changed.chunk_by(|a, b| kind(a) == kind(b)) {
+        for open in alike {
+            court.end(open, "the alert's rule, scope or severity was changed");
+        }
+        let (over, first) = (std::mem::take(&mut court.over), alike[0]);
+        let author = Author {
+            rule: &first.rule,
+            threshold: first.threshold,
+            scope: first.scope,
+            severity: first.severity,
+            ..*court.author
+        };
+        notifications.extend(tell::notifications(&author, &[], &over, court.now));
+    }
+    notifications
 }
 
 /// What is judged by, and what it comes to.
@@ -113,13 +134,16 @@ impl<'a> Court<'a> {
     }
 
     fn judge_all(&mut self, open: &[&Open], findings: &[Finding]) {
-        let mut room = FOLLOWED.saturating_sub(open.len());
-        for finding in findings {
-            let before = open.iter().copied().find(|open| is_of(open, finding));
-            if before.is_some() || room > 0 {
-                self.judge(before, finding);
-                room -= usize::from(before.is_none());
-            }
+        let before = |finding: &Finding| open.iter().copied().find(|open| is_of(open, finding));
+        let (known, mut new): (Vec<&Finding>, Vec<&Finding>) =
+            findings.iter().partition(|finding| before(finding).is_some());
+        for finding in known {
+            self.judge(before(finding), finding);
+        }
+        let bad = |finding: &Finding| badness(figure(finding.sample), self.policy.limit.below);
+        new.sort_by(|a, b| bad(b).total_cmp(&bad(a)));
+        for finding in new.into_iter().take(FOLLOWED.saturating_sub(open.len())) {
+            self.judge(None, finding);
         }
     }
 
@@ -145,11 +169,15 @@ impl<'a> Court<'a> {
 
     /// Writes a state down when it is new or says something new.
     fn keep(&mut self, before: Option<&Open>, finding: &Finding, standing: Standing) {
-        let value = figure(finding.sample).or_else(|| before.and_then(|open| open.value));
-        let message = match (finding.sample, before) {
+        let says_nothing = match finding.sample {
+            Sample::AtLeast(value) => !self.policy.limit.is_exceeded_by_at_least(value),
+            Sample::Missing => true,
+            Sample::Exactly(_) | Sample::Gone => false,
+        };
+        let (value, message) = match before {
             // The last figure stays, and what was said of it.
-            (Sample::Missing, Some(open)) if open.value.is_some() => open.message.clone(),
-            _ => message(self.rule, finding),
+            Some(open) if says_nothing => (open.value, open.message.clone()),
+            _ => (figure(finding.sample), message(self.rule, finding)),
         };
         let tell = standing == Standing::Firing && !self.silenced && before.is_none_or(|open| open.told_at.is_none());
         let unchanged = before.is_some_and(|open| {
@@ -182,9 +210,7 @@ impl<'a> Court<'a> {
 
     /// Whether the row has what the spec says now.
     fn knows(&self, open: &Open) -> bool {
-        open.severity == self.author.severity
-            && (open.threshold - self.author.threshold).abs() < f64::EPSILON
-            && open.receivers == self.author.receivers
+        (open.threshold - self.author.threshold).abs() < f64::EPSILON && open.receivers == self.author.receivers
     }
 }
 
@@ -203,12 +229,24 @@ fn reminders(rule: Rule, author: &Author<'_>, evaluation: &Evaluation, ends: &[E
     }
     worst_first(&mut still, rule);
     let due = author.receivers.iter().filter_map(|receiver| {
-        let every = TimeDelta::seconds(receiver.repeat_every_seconds?.into());
-        let (_, last) = evaluation.last_told.iter().find(|(name, _)| *name == receiver.name)?;
-        (evaluation.now - *last >= every).then_some((receiver, *last))
+        let due = reminder_due(receiver, &evaluation.open, &evaluation.last_told)?;
+        (evaluation.now >= due.at).then_some((receiver, due.last))
     });
     due.map(|(receiver, last)| (receiver.clone(), tell::reminder(author, receiver, &still, last, evaluation.now)))
         .collect()
+}
+
+struct Due {
+    last: DateTime<Utc>,
+    at: DateTime<Utc>,
+}
+
+/// When a receiver is to hear again of what fires. One that never did (it is new, or that is long ago) counts from when the first was told.
+fn reminder_due(receiver: &Receiver, open: &[Open], last_told: &[(String, DateTime<Utc>)]) -> Option<Due> {
+    let every = TimeDelta::seconds(receiver.repeat_every_seconds?.into());
+    let last = last_told.iter().find(|(name, _)| *name == receiver.name).map(|(_, last)| *last);
+    let last = last.or_else(|| open.iter().filter_map(|open| open.told_at).min())?;
+    Some(Due { last, at: last + every })
 }
 
 /// An open state as people are told of it.
@@ -235,9 +273,12 @@ pub fn subject(open: &Open) -> Subject {
 /// Sorts by how bad the figures are; those without one come last.
 pub fn worst_first(subjects: &mut [Subject], rule: Rule) {
     let below = rule.limit(None).below;
-    let badness =
-        |subject: &Subject| subject.value.map_or(f64::NEG_INFINITY, |value| if below { -value } else { value });
-    subjects.sort_by(|a, b| badness(b).total_cmp(&badness(a)).then_with(|| a.name().cmp(&b.name())));
+    let bad = |subject: &Subject| badness(subject.value, below);
+    subjects.sort_by(|a, b| bad(b).total_cmp(&bad(a)).then_with(|| a.name().cmp(&b.name())));
+}
+
+fn badness(value: Option<f64>, below: bool) -> f64 {
+    value.map_or(f64::NEG_INFINITY, |value| if below { -value } else { value })
 }
 
 fn figure(sample: Sample) -> Option<f64> {
@@ -272,9 +313,6 @@ pub fn next_change(
     let fires = pending.map(|open| open.created_at + hold);
     let firing = open.iter().any(|open| open.told_at.is_some());
     let receivers = spec.receivers();
-    let reminds = receivers.iter().filter(|_| firing).filter_map(|receiver| {
-        let (_, last) = last_told.iter().find(|(name, _)| *name == receiver.name)?;
-        Some(*last + TimeDelta::seconds(receiver.repeat_every_seconds?.into()))
-    });
-    fires.chain(reminds.collect::<Vec<_>>()).min()
+    let reminds = receivers.iter().filter(|_| firing).filter_map(|receiver| reminder_due(receiver, open, last_told));
+    fires.chain(reminds.map(|due| due.at)).min()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use super::status::{self, Judged};
+use crate::controller::ALERTS;
 use crate::controller::context::Context;
 use crate::controller::patch::{self, Error};
 use crate::crd::VolumeAlert;
@@ -23,6 +24,6 @@ pub async fn publish(context: &Context, alert: &VolumeAlert, judged: &Judged) ->
         return Ok(Some(left));
     }
     let version = patch::status(context, alert, &next).await?;
-    context.wrote(uid, version.as_deref(), next);
+    context.wrote(ALERTS, uid, version.as_deref(), next);
     Ok(None)
 }

@@ -20,6 +20,7 @@ use crate::store::notifications::Summary;
 /// The largest status that is written, as JSON.
 pub const MAX_BYTES: usize = 16 * 1024;
 const MAX_WORST_CHARS: usize = 128;
+const MAX_NAME_CHARS: usize = 255;
 
 /// What one pass came to.
 #[derive(Debug, Clone)]
@@ -227,7 +228,7 @@ fn firing(subject: &Subject) -> FiringSubject {
     let value = subject.value.map(|value| value.floor() as i64);
     FiringSubject {
         node: subject.node.clone(),
-        volume: subject.volume.clone(),
+        volume: subject.volume.as_deref().map(|name| shorten(name, MAX_NAME_CHARS)),
         value,
         since: Time(to_kubernetes(subject.since)),
         message: shorten(&subject.message, MAX_MESSAGE_CHARS),

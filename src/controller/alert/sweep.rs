@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::apply;
 use super::plan::{self, Plan};
 use super::tell::{self, Author};
+use crate::controller::ALERTS;
 use crate::controller::context::Context;
 use crate::crd::VolumeAlert;
 use crate::domain::alert::notification::Subject;
@@ -43,6 +45,20 @@ pub async fn sweep(context: &Context) -> Result<(), Error> {
     let live = live(context).await?;
     for uid in open.iter().filter(|uid| !live.contains(uid)) {
         end(context, uid).await.map_err(Error::End)?;
+    }
+    context.notifier.forget(&live);
+    context.retain(ALERTS, &live);
+    Ok(())
+}
+
+/// The same of the database's outages, whose states are not in the database.
+pub async fn sweep_outages(context: &Context) -> Result<(), Error> {
+    if context.outages.is_empty() {
+        return Ok(());
+    }
+    let live = live(context).await?;
+    for (receiver, notification) in context.outages.take_gone(&live, Timestamp::now()) {
+        context.notifier.tell_apart(receiver, notification);
     }
     context.notifier.forget(&live);
     Ok(())

@@ -118,7 +118,9 @@ pub fn notification(
     subjects: &[Subject],
 ) -> Notification {
     let Telling { occasion, key, now } = telling;
-    let id = format!("{}/{}/{}/{key}", author.uid, receiver.name, occasion.as_str());
+    let Author { uid, rule, scope, severity, .. } = author;
+    let of = format!("{uid}/{rule}/{}/{}", scope.as_str(), severity.as_str());
+    let id = format!("{of}/{}/{}/{key}", receiver.name, occasion.as_str());
     let listed = &subjects[..subjects.len().min(MAX_SUBJECTS)];
     Notification {
         version: "1".to_owned(),

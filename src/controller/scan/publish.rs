@@ -10,6 +10,7 @@ use super::agenda::agenda;
 use super::observe::{Observed, Runs};
 use super::plan::Invalid;
 use super::status;
+use crate::controller::SCANS;
 use crate::controller::context::Context;
 use crate::controller::patch::{self, Error};
 use crate::controller::report::Notice;
@@ -41,7 +42,7 @@ pub async fn publish(
         return Ok(Some(left));
     }
     let version = patch::status(context, scan, &next).await?;
-    context.wrote(uid, version.as_deref(), next.clone());
+    context.wrote(SCANS, uid, version.as_deref(), next.clone());
     if let Some(skipped) = agenda(scan, observed).ok().and_then(|agenda| agenda.skipped) {
         context.metrics.runs_skipped(skipped.count);
     }

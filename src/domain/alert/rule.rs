@@ -33,8 +33,8 @@ pub struct RuleSpec {
     /// Disk space of all candidates for removal that no container holds (see a VolumeScan's `unusedAfterDays`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate_bytes_above: Option<Bytes>,
-    /// Node: the age of its newest results. Cluster: the time since a run last succeeded on every node, or since the oldest selected scan was
-    /// made, when none ever did.
+    /// Node: the age of its newest results. Cluster: the time since a run last ended with results, or since the oldest selected scan was made,
+    /// when none ever did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scan_older_than: Option<Seconds>,
     /// Nodes without a result in the last run of a scan; of several scans the one with most.

@@ -43,7 +43,7 @@ pub struct Runs {
     pub last_completed_at: Option<DateTime<Utc>>,
     /// When a run last ended with results.
     pub last_useful_at: Option<DateTime<Utc>>,
-    /// Nodes without a result in the last run of a scan; the most of any scan.
+    /// Nodes with a Docker Engine and without a result in the last run of a scan; the most of any scan.
     pub failed_nodes: Option<i64>,
 }
 
@@ -122,7 +122,8 @@ pub async fn runs(conn: &mut PgConnection, scans: &[String]) -> sqlx::Result<Run
                  SELECT completed_at FROM scan_runs WHERE scan_uid = scan.uid AND result IN ('Succeeded', 'Partial')
                  ORDER BY completed_at DESC LIMIT 1) AS useful) AS last_useful_at,
              (SELECT max(failed.nodes) FROM newest CROSS JOIN LATERAL (
-                 SELECT count(*) AS nodes FROM scan_jobs WHERE run_id = newest.id AND status IN ('failed', 'skipped')) AS failed) AS failed_nodes
+                 SELECT count(*) AS nodes FROM scan_jobs WHERE run_id = newest.id AND status IN ('failed', 'skipped')
+                     AND reason IS DISTINCT FROM 'NoDockerEngine') AS failed) AS failed_nodes
          FROM (VALUES (1)) AS one LEFT JOIN LATERAL (SELECT * FROM newest ORDER BY id DESC LIMIT 1) AS last ON true"
     ))
     .bind(scans)
@@ -168,7 +169,8 @@ macro_rules! with_results {
                  FROM job JOIN scan_results AS found ON found.scan_job_id = job.id AND found.reason IS DISTINCT FROM 'Vanished'
                  LEFT JOIN unnest($4::bigint[]) AS selected (id) ON selected.id = found.volume_id
                  WHERE $4::bigint[] IS NULL OR selected.id IS NOT NULL
-                 ORDER BY found.volume_id, found.measured_at DESC
+                 -- A scan that only lists takes no figure away that another has measured.
+                 ORDER BY found.volume_id, found.reason IS NOT DISTINCT FROM 'NotMeasured', found.measured_at DESC
              ) ",
             $($query)*
         )

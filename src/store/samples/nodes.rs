@@ -18,19 +18,26 @@ pub struct NodeSample {
     pub sample: Sample,
 }
 
-/// Sums over the volumes of each node: the expression of the figure. What was not to be measured (a driver that is not local, not mounted)
-/// is no part of a sum; what could not be measured leaves it a lower bound.
+/// Sums over the volumes of each node: the expression of the figure, and which volumes count. What has no data on its node (a driver that is
+/// not local, a network file system, not mounted) is no part of a sum; whatever else could not be measured leaves it a lower bound.
 macro_rules! node_figures {
-    ($value:expr) => {
+    ($value:literal) => {
+        node_figures!($value, "true")
+    };
+    ($value:literal, $counts:expr) => {
         with_results!(
             ", judged AS (
-                 SELECT volume.node, result.stale, (",
+                 SELECT volume.node, result.stale, CASE WHEN ",
+            $counts,
+            " THEN (",
             $value,
-            ")::double precision AS value,
-                     result.stale OR result.completeness = 'Partial' OR ",
+            ")::double precision END AS value,
+                     result.stale OR ((result.completeness = 'Partial' OR ",
             big_enough!(),
-            " IS NULL OR (result.completeness = 'Unknown' AND result.reason IN ('VolumeTimeout', 'DeviceHung', 'Unreadable', 'Unstorable'))
-                         AS lower_bound
+            " IS NULL OR (result.completeness = 'Unknown' AND result.reason NOT IN ('DriverNotLocal', 'NetworkFilesystem', 'NotMounted')))
+                         AND ",
+            $counts,
+            ") AS lower_bound
                  FROM result
                  JOIN volumes AS volume ON volume.id = result.volume_id AND volume.deleted_at IS NULL
                  LEFT JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
@@ -66,15 +73,20 @@ pub async fn of_nodes(
 ) -> sqlx::Result<Option<Vec<NodeSample>>> {
     let sql = match rule {
         Rule::SizeAbove { .. } => node_figures!("result.allocated_bytes"),
-        Rule::GrowthAbove { .. } => node_figures!("latest.growth_bytes_per_day"),
+        Rule::GrowthAbove { .. } => {
+            node_figures!("CASE WHEN result.completeness <> 'Unknown' THEN latest.growth_bytes_per_day END")
+        }
         Rule::FilesAbove { .. } => node_figures!("result.files"),
         Rule::CandidateBytesAbove { .. } => {
-            node_figures!(concat!(
-                "CASE WHEN volume.last_seen_at - volume.unused_since >= make_interval(days => result.unused_after_days)
-                     AND (SELECT used.stopped FROM (",
-                holders!(),
-                ") AS used) = 0 THEN result.allocated_bytes ELSE 0 END"
-            ))
+            node_figures!(
+                "result.allocated_bytes",
+                concat!(
+                    "coalesce(volume.last_seen_at - volume.unused_since >= make_interval(days => result.unused_after_days)
+                         AND (SELECT used.stopped FROM (",
+                    holders!(),
+                    ") AS used) = 0, false)"
+                )
+            )
         }
         Rule::PercentOfCapacityAbove { .. }
         | Rule::FullWithin { .. }

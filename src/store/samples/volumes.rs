@@ -103,10 +103,12 @@ pub async fn of_volumes(
             "result.allocated_bytes * 100.0 / nullif(result.capacity_bytes, 0)",
             "result.completeness = 'Partial'"
         ),
-        Rule::GrowthAbove { .. } => volume_figures!("latest.growth_bytes_per_day", "false"),
+        Rule::GrowthAbove { .. } => {
+            volume_figures!("CASE WHEN result.completeness <> 'Unknown' THEN latest.growth_bytes_per_day END", "false")
+        },
         // A volume that does not grow is never full.
         Rule::FullWithin { .. } => volume_figures!(
-            "CASE WHEN latest.growth_bytes_per_day > 0 THEN result.available_bytes / latest.growth_bytes_per_day::double precision
+            "CASE WHEN result.completeness = 'Unknown' THEN NULL WHEN latest.growth_bytes_per_day > 0 THEN result.available_bytes / latest.growth_bytes_per_day::double precision
                   WHEN latest.growth_bytes_per_day <= 0 THEN 'Infinity' END",
             "false"
         ),

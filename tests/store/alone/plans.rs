@@ -344,7 +344,9 @@ async fn notifications_statements(server: &mut Server) {
     let (day, open, of_receiver) =
         (std::time::Duration::from_secs(86_400), "idx_alert_notifications_open", "idx_alert_notifications_receiver");
     let due = async |conn: &mut PgConnection| notifications::due(conn, &[], 4, 100, day).await;
-    server.uses("notifications that are due", &[open, "alert_notifications_pkey"], due).await;
+    let (heads, plans) = server.uses("notifications that are due", &[open, "alert_notifications_pkey"], due).await;
+    assert_eq!(heads.len(), 4, "the share of the one target that all of these lead to");
+    assert!(!plans.contains("Rows Removed by Filter"), "what waits behind a head is read:\n{plans}");
     server.uses("notifications in the queue", &[open], async |conn| notifications::queue(conn).await).await;
     let (uid, names) = ("a7", ["r1", "r2", "r3"]);
     let summary = async |conn: &mut PgConnection| notifications::summary(conn, uid, &names).await;

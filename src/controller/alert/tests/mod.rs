@@ -1,5 +1,6 @@
 //! Plan by table.
 
+mod findings;
 mod status;
 
 use chrono::{DateTime, Utc};
@@ -216,7 +217,10 @@ fn a_changed_rule_or_a_suspended_alert_ends_what_is_open() {
     let other = spec(json!({"rule": {"filesAbove": {"files": 1}}}));
     let plan =
         planned(&other, vec![open("a", Standing::Firing, 0)], vec![finding("a", Sample::Exactly(5.0))], 60, false);
-    assert_eq!((plan.ends[0].message.as_str(), plan.states.len()), ("the alert's rule or scope was changed", 1));
+    assert_eq!(
+        (plan.ends[0].message.as_str(), plan.states.len()),
+        ("the alert's rule, scope or severity was changed", 1)
+    );
     let suspended = planned(
         &spec(json!({"suspend": true})),
         vec![open("a", Standing::Firing, 0)],
@@ -253,4 +257,61 @@ fn a_thousand_subjects_are_followed_and_no_more() {
     assert_eq!(of("ops").len(), 10, "Alertmanager is told of each");
     let ids: std::collections::BTreeSet<_> = plan.notifications.iter().map(|(_, told)| told.id).collect();
     assert_eq!(ids.len(), plan.notifications.len());
+}
+
+#[test]
+fn what_was_judged_by_another_severity_ends_as_what_it_was() {
+    let critical = spec(json!({"severity": "Critical"}));
+    let plan =
+        planned(&critical, vec![open("a", Standing::Firing, 0)], vec![finding("a", Sample::Exactly(200.0))], 60, false);
+    let told: Vec<_> = plan.notifications.iter().map(|(_, told)| (told.event, told.severity)).collect();
+    assert_eq!(told[..3], [(Occasion::Resolved, Severity::Warning); 3]);
+    assert!(told[3..].iter().all(|told| *told == (Occasion::Firing, Severity::Critical)), "{told:?}");
+}
+
+#[test]
+fn a_changed_rule_ends_under_its_old_name() {
+    let other = spec(json!({"rule": {"filesAbove": {"files": 1}}}));
+    let plan =
+        planned(&other, vec![open("a", Standing::Firing, 0)], vec![finding("a", Sample::Exactly(0.0))], 60, false);
+    let (_, over) = &plan.notifications[0];
+    assert_eq!((over.rule.as_str(), over.unit.as_str(), over.subjects[0].threshold), ("sizeAbove", "bytes", 100.0));
+}
+
+#[test]
+fn a_lower_bound_below_the_limit_takes_no_figure_away() {
+    let firing = || vec![open("a", Standing::Firing, 0)];
+    let plan = planned(&spec(json!({})), firing(), vec![finding("a", Sample::AtLeast(10.0))], 60, false);
+    assert!(plan.is_empty(), "{plan:?}");
+    let wanting = Open { value: None, ..open("a", Standing::Firing, 0) };
+    let alerting = spec(json!({"noData": "Alert"}));
+    let plan = planned(&alerting, vec![wanting], vec![finding("a", Sample::AtLeast(10.0))], 60, false);
+    assert!(plan.is_empty(), "it still fires for want of a figure: {plan:?}");
+}
+
+#[test]
+fn a_receiver_that_was_never_reminded_counts_from_when_the_first_was_told() {
+    let evaluation = Evaluation {
+        now: at(600),
+        open: vec![open("a", Standing::Firing, 0)],
+        findings: vec![finding("a", Sample::Exactly(200.0))],
+        last_told: vec![],
+    };
+    let spec = spec(json!({}));
+    let receivers = spec.receivers();
+    let plan = plan(&spec, spec.rule.rule().unwrap(), &author(&spec, &receivers), &evaluation, false);
+    assert_eq!(told(&plan), [("chat", Occasion::Reminder, vec!["n1/a".to_owned()])]);
+    assert_eq!(plan::next_change(&spec, &evaluation.open, &[]), Some(at(600)));
+}
+
+#[test]
+fn the_worst_new_subjects_are_followed() {
+    let many: Vec<Finding> = (0..1500_u32)
+        .map(|n| Finding {
+            volume_id: Some(n.into()),
+            ..finding(&format!("v{n:04}"), Sample::Exactly(f64::from(200 + n)))
+        })
+        .collect();
+    let plan = planned(&spec(json!({})), vec![], many, 0, false);
+    assert!(plan.states.iter().all(|state| state.value.unwrap() >= 700.0));
 }

@@ -135,7 +135,7 @@ fn deliveries_are_told() {
 fn a_status_with_the_longest_names_fits() {
     let long = Subject {
         node: Some("n".repeat(253)),
-        volume: Some("\u{1F4BE}".repeat(255)),
+        volume: Some("\u{1F4BE}".repeat(512)),
         message: "\u{1F4BE}".repeat(1000),
         ..plan::subject(&open("a", Standing::Firing, 0))
     };
@@ -209,7 +209,7 @@ fn an_outage_is_followed_by_the_status_alone() {
 }
 
 #[test]
-fn what_is_told_of_an_outage_has_the_same_ids_in_every_process() {
+fn what_is_told_of_an_outage_has_the_same_ids_until_a_reminder_is_due() {
     let spec = down(0);
     let receivers = spec.receivers();
     let outage = Outage { standing: Standing::Firing, since: at(0) };
@@ -225,4 +225,23 @@ fn what_is_told_of_an_outage_has_the_same_ids_in_every_process() {
     assert_eq!((first.len(), later.len()), (4, 5));
     assert_eq!(later.iter().filter(|(event, _)| *event == Occasion::Reminder).count(), 1);
     assert_eq!(later, ids(1199));
+}
+
+#[test]
+fn the_end_of_an_outage_is_told_when_its_alert_is_deleted() {
+    let spec = down(0);
+    let receivers = spec.receivers();
+    let outages = outage::Outages::default();
+    let author = author(&spec, &receivers);
+    let outage = Outage { standing: Standing::Firing, since: at(0) };
+    outages.set(&author, Some(outage));
+    assert!(outages.take_gone(&["uid".to_owned()], now()).is_empty() && !outages.is_empty());
+    let told = outages.take_gone(&[], now());
+    let names: Vec<_> = told.iter().map(|(receiver, told)| (receiver.name.as_str(), told.event)).collect();
+    assert_eq!(names, ["event", "chat", "ops"].map(|name| (name, Occasion::Resolved)));
+    assert_eq!(told[0].1.text, "[Warning] big: over: cluster: the VolumeAlert was deleted");
+    assert!(outages.is_empty());
+    outages.set(&author, Some(outage));
+    outages.set(&author, None);
+    assert!(outages.is_empty());
 }

@@ -1,0 +1,84 @@
+//! What became of subjects that no figure was found of, and sums over nodes.
+
+use std::collections::BTreeSet;
+
+use super::{Standing, finding, open};
+use crate::controller::alert::findings::{self, Figures};
+use crate::controller::alert::observe::Scans;
+use crate::controller::fleet::{Fleet, Node};
+use crate::domain::alert::judge::Sample;
+use crate::domain::alert::rule::Rule;
+use crate::store::alerts::Open;
+use crate::store::samples::{NodeSample, Selected};
+
+fn fleet() -> Fleet {
+    let node = Node { uid: "uid".to_owned(), labels: [].into(), agent: None };
+    Fleet { nodes: [("n1".to_owned(), node)].into(), forbidden: None }
+}
+
+fn scans(nodes: &[&str]) -> Scans {
+    let selected = Selected { nodes: nodes.iter().map(|node| (*node).to_owned()).collect(), ..Selected::default() };
+    Scans { uids: vec!["scan".to_owned()], oldest: None, selected }
+}
+
+/// The sample and remark of an open volume on n1 that was not found.
+fn became(open: Open, fleet: &Fleet, fresh: &[&str], scans: &Scans) -> (Sample, Option<String>) {
+    let fresh: BTreeSet<&str> = fresh.iter().copied().collect();
+    let finding = findings::of_others(&[open], &[], fleet, &fresh, scans).remove(0);
+    (finding.sample, finding.remark)
+}
+
+#[test]
+fn a_subject_is_gone_only_where_somebody_looked_or_nobody_is_to_look() {
+    let known = || open("a", Standing::Firing, 0);
+    assert_eq!(became(known(), &fleet(), &[], &scans(&["n1"])), (Sample::Missing, None), "its node was not heard");
+    let gone = |became: (Sample, Option<String>)| {
+        assert_eq!(became.0, Sample::Gone);
+        became.1.unwrap()
+    };
+    let removed = Open { volume_gone: true, ..known() };
+    assert_eq!(gone(became(removed, &fleet(), &[], &scans(&["n1"]))), "the volume was removed");
+    assert_eq!(gone(became(known(), &Fleet::default(), &[], &scans(&["n1"]))), "its node left the cluster");
+    assert_eq!(gone(became(known(), &fleet(), &[], &Scans::default())), "no VolumeScan looks at it any more");
+    assert_eq!(gone(became(known(), &fleet(), &[], &scans(&["n2"]))), "no VolumeScan looks at its node any more");
+    assert!(gone(became(known(), &fleet(), &["n1"], &scans(&["n1"]))).starts_with("it does not count any more"));
+}
+
+#[test]
+fn what_was_found_is_not_judged_twice() {
+    let found = [finding("a", Sample::Exactly(1.0))];
+    let others =
+        findings::of_others(&[open("a", Standing::Firing, 0)], &found, &fleet(), &BTreeSet::new(), &scans(&["n1"]));
+    assert_eq!(others, []);
+}
+
+fn sums(samples: &[Sample], rule: Rule) -> Sample {
+    let rows: Vec<NodeSample> =
+        (1..).zip(samples).map(|(n, sample)| NodeSample { node: format!("n{n}"), sample: *sample }).collect();
+    let names: Vec<String> = rows.iter().map(|row| row.node.clone()).collect();
+    let selected: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let Figures { findings, evaluated, .. } = findings::cluster(&findings::nodes(&selected, &rows), rule);
+    assert_eq!((findings.len(), evaluated), (1, 1));
+    findings[0].sample
+}
+
+#[test]
+fn the_cluster_is_the_sum_of_its_nodes_and_a_missing_one_leaves_a_lower_bound() {
+    let size = Rule::SizeAbove { bytes: 1 };
+    let growth = Rule::GrowthAbove { bytes_per_day: 1 };
+    let (one, two) = (Sample::Exactly(1.0), Sample::Exactly(2.0));
+    assert_eq!(sums(&[one, two], size), Sample::Exactly(3.0));
+    assert_eq!(sums(&[one, Sample::Missing], size), Sample::AtLeast(1.0));
+    assert_eq!(sums(&[one, Sample::AtLeast(4.0)], size), Sample::AtLeast(5.0));
+    assert_eq!(sums(&[Sample::Missing, Sample::Missing], size), Sample::Missing);
+    assert_eq!(sums(&[one, Sample::Missing], growth), Sample::Missing, "growth may be negative");
+    assert_eq!(sums(&[one, two], growth), Sample::Exactly(3.0));
+}
+
+#[test]
+fn a_node_without_any_result_has_no_figure() {
+    let selected = BTreeSet::from(["n1", "n2"]);
+    let rows = [NodeSample { node: "n1".to_owned(), sample: Sample::Exactly(1.0) }];
+    let figures = findings::nodes(&selected, &rows);
+    assert_eq!((figures.evaluated, figures.missing, figures.without_figure), (2, 1, vec!["n2".to_owned()]));
+}
