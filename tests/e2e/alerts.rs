@@ -63,8 +63,7 @@ impl Alertmanager {
 
     /// Names of the alerts' volumes that it takes for firing.
     fn firing(&self) -> Vec<String> {
-        let found = try_run("curl", &["-sf", &format!("http://{}/api/v2/alerts?active=true", self.address)]);
-        let alerts: Value = found.ok().and_then(|found| serde_json::from_str(&found).ok()).unwrap_or_default();
+        let (_, alerts) = database::http(&self.address, "/api/v2/alerts?active=true", "");
         let names = alerts.as_array().into_iter().flatten();
         names
             .map(|alert| format!("{}: {}", alert["labels"]["alertname"], alert["labels"]["volume"]).replace('"', ""))

@@ -22,7 +22,7 @@ fn forwarded() -> (Running, String) {
 }
 
 /// Status and body of a GET.
-fn http(address: &str, path: &str, token: &str) -> (u16, Value) {
+pub(super) fn http(address: &str, path: &str, token: &str) -> (u16, Value) {
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
