@@ -49,7 +49,8 @@ const WHILE_AWAY: Duration = Duration::from_secs(30);
 const AT_REST: Duration = Duration::from_secs(300);
 /// After another process has judged the same alert.
 const AFTER_A_RACE: Duration = Duration::from_secs(1);
-const READ_DEADLINE: Duration = Duration::from_secs(2);
+/// Of what is read beside the figures.
+const SMALL_READ_DEADLINE: Duration = Duration::from_secs(2);
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 /// Until the database was probed for the first time.
 const UNTIL_PROBED: Duration = Duration::from_secs(1);
@@ -287,9 +288,9 @@ impl Pass<'_> {
     /// The rule was another before: what is open by that is over.
     async fn end_others(&self) -> Result<(), Error> {
         let uid = self.author.uid;
-        let read = self.context().store.run("read the states of an alert", READ_DEADLINE, async |conn| {
+        let read = self.context().store.run("read the states of an alert", SMALL_READ_DEADLINE, async |conn| {
             let open = store::alerts::open(conn, uid).await?;
-            let now = store::samples::runs(conn, &[]).await?.now;
+            let now = store::samples::now(conn).await?;
             Ok(Evaluation { now, open, findings: Vec::new(), last_told: Vec::new() })
         });
         let evaluation = read.await?;
@@ -338,7 +339,7 @@ impl Pass<'_> {
         }
         let uid = self.author.uid;
         let names: Vec<&str> = self.author.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
-        let read = self.context().store.run("read what an alert told", READ_DEADLINE, async |conn| {
+        let read = self.context().store.run("read what an alert told", SMALL_READ_DEADLINE, async |conn| {
             store::notifications::summary(conn, uid, &names).await
         });
         read.await.inspect_err(|error| tracing::warn!(alert.name = self.author.name, "{error}")).ok()

@@ -75,8 +75,8 @@ async fn live(context: &Context) -> Result<Vec<String>, Error> {
 
 async fn end(context: &Context, uid: &str) -> Result<(), store::Error> {
     let read = context.store.run("read the states of a deleted volumealert", DEADLINE, async |conn| {
-        let runs = store::samples::runs(conn, &[]).await?;
-        Ok((alerts::open(conn, uid).await?, runs.now))
+        let now = store::samples::now(conn).await?;
+        Ok((alerts::open(conn, uid).await?, now))
     });
     let (open, now) = read.await?;
     let Some(first) = open.first() else { return Ok(()) };

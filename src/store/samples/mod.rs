@@ -131,6 +131,11 @@ pub async fn runs(conn: &mut PgConnection, scans: &[String]) -> sqlx::Result<Run
     .await
 }
 
+/// The database's time.
+pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(conn).await
+}
+
 /// Nodes on which agents found no Docker Engine: they have nothing to measure.
 pub async fn without_engine(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar("SELECT name FROM nodes WHERE NOT has_engine AND deleted_at IS NULL").fetch_all(conn).await
