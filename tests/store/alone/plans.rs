@@ -346,7 +346,9 @@ async fn notifications_statements(server: &mut Server) {
     let due = async |conn: &mut PgConnection| notifications::due(conn, &[], 4, 100, day).await;
     let (heads, plans) = server.uses("notifications that are due", &[open, "alert_notifications_pkey"], due).await;
     assert_eq!(heads.len(), 4, "the share of the one target that all of these lead to");
-    assert!(!plans.contains("Rows Removed by Filter"), "what waits behind a head is read:\n{plans}");
+    let reads = plans.split("->").filter(|node| node.contains("on alert_notifications"));
+    let in_vain = reads.filter(|node| node.contains("Rows Removed by Filter")).count();
+    assert_eq!(in_vain, 0, "what waits behind a head is read:\n{plans}");
     server.uses("notifications in the queue", &[open], async |conn| notifications::queue(conn).await).await;
     let (uid, names) = ("a7", ["r1", "r2", "r3"]);
     let summary = async |conn: &mut PgConnection| notifications::summary(conn, uid, &names).await;
