@@ -155,7 +155,7 @@ fn a_volume_that_grows_is_told_once_and_once_when_it_has_shrunk() {
         "growing",
         &json!({
             "scope": "Volume", "scanSelector": {"names": ["growing"]}, "rule": {"sizeAbove": {"bytes": 10 << 20}},
-            "clearBelow": 6 << 20, "forSeconds": 6, "severity": "Critical",
+            "clearBelow": 6 << 20, "forSeconds": 12, "severity": "Critical",
             "notify": [{"name": "event", "type": "Event"}, {"name": "hook", "type": "Webhook", "secretName": "hook"},
                 {"name": "ops", "type": "Alertmanager"}],
         }),
@@ -166,9 +166,9 @@ fn a_volume_that_grows_is_told_once_and_once_when_it_has_shrunk() {
 
     resize(20);
     measure(&scan);
-    let pending = alert.until(6, "Pending");
+    let pending = alert.until(12, "Pending");
     assert_eq!((&pending["counts"]["pending"], told.lock().unwrap().len()), (&json!(1), 0), "{pending}");
-    let firing = alert.until(15, "Firing");
+    let firing = alert.until(30, "Firing");
     assert_eq!((&firing["firing"][0]["node"], &firing["firing"][0]["volume"]), (&json!("node-1"), &json!("growing")));
     wait(15, "the webhook and Alertmanager", || {
         (told.lock().unwrap().len() == 1 && alertmanager.firing() == ["growing: growing"]).then_some(())
