@@ -17,6 +17,7 @@ use super::health::DatabaseHealth;
 use super::metrics::Metrics;
 use super::notify::Notifier;
 use super::report::Reporter;
+use crate::domain::run::RunResult;
 use crate::store::Store;
 
 /// Owner of the status fields in server-side apply.
@@ -40,7 +41,7 @@ pub struct Context {
     pub metrics: Metrics,
     health: watch::Receiver<DatabaseHealth>,
     fleet: watch::Receiver<Option<Arc<Fleet>>>,
-    results: watch::Sender<()>,
+    runs_ended: watch::Sender<()>,
     written: Mutex<HashMap<String, Written>>,
     audited: Mutex<HashMap<String, i64>>,
 }
@@ -87,7 +88,7 @@ impl Context {
             metrics,
             health,
             fleet,
-            results: watch::Sender::new(()),
+            runs_ended: watch::Sender::new(()),
             written: Mutex::default(),
             audited: Mutex::default(),
         }
@@ -113,17 +114,15 @@ impl Context {
         self.fleet.borrow().clone().unwrap_or_default()
     }
 
-    /// Tells that a run has ended: there is something new to judge.
-    pub fn results_changed(&self) {
-        self.results.send_replace(());
+    /// Counts a run that ended, and tells whoever waits for new results.
+    pub fn run_ended(&self, result: RunResult) {
+        self.metrics.run_ended(result);
+        self.runs_ended.send_replace(());
     }
 
-    /// An item for each time that a run has ended.
-    pub fn results_changes(&self) -> impl futures::Stream<Item = ()> + Send + use<> {
-        futures::stream::unfold(self.results.subscribe(), async |mut results| {
-            results.changed().await.ok()?;
-            Some(((), results))
-        })
+    /// Where ends of runs come from.
+    pub fn ends_of_runs(&self) -> watch::Receiver<()> {
+        self.runs_ended.subscribe()
     }
 
     /// How long until the status of the object with this uid was written `period` ago; `None` when that is over.

@@ -142,14 +142,6 @@ async fn follow(
     }
 }
 
-/// An item for each new value.
-pub fn changes(receiver: watch::Receiver<Option<Arc<Fleet>>>) -> impl Stream<Item = ()> + Send {
-    futures::stream::unfold(receiver, async |mut receiver| {
-        receiver.changed().await.ok()?;
-        Some(((), receiver))
-    })
-}
-
 /// Wakes the receivers only when the value really changed.
 fn change(fleet: &watch::Sender<Option<Arc<Fleet>>>, edit: impl FnOnce(&mut Fleet)) {
     fleet.send_if_modified(|current| {

@@ -9,8 +9,10 @@ pub mod dispatch;
 pub mod fleet;
 pub mod health;
 pub mod leader;
+mod live;
 pub mod metrics;
 pub mod notify;
+mod pass;
 mod patch;
 pub mod report;
 pub mod scan;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -32,7 +34,6 @@ use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, ResourceExt};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::contents::VolumeSeries;
@@ -52,8 +53,6 @@ use crate::store::{self, Store};
 
 const SCANS: &str = "volumescans";
 const ALERTS: &str = "volumealerts";
-/// A pass that takes longer is given up: the next one begins from what is true then.
-const PASS_DEADLINE: Duration = Duration::from_secs(5);
 /// Passes over scans at the same time; each needs a database connection for a moment.
 const CONCURRENT_PASSES: u16 = 8;
 /// The same over alerts, all of which wait for a run's end: each may keep the database busy with every volume, and more at a time would only make
@@ -231,7 +230,7 @@ pub async fn reconcile(context: Arc<Context>, stop: CancellationToken) -> Result
     let shared = Arc::new(alert::Shared { context: Arc::clone(&context), scans: scans.store() });
     let scanning = scans
         .reconcile_all_on(health::changes(context.health_changes()))
-        .reconcile_all_on(fleet::changes(context.fleet_changes()))
+        .reconcile_all_on(changes(context.fleet_changes()))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(scan_pass, |scan, _, context| context.reporter.failed(SCANS, &scan.name_any()), Arc::clone(&context))
         .for_each(async |outcome| context.reporter.outcome(SCANS, outcome));
@@ -252,8 +251,8 @@ async fn reconcile_alerts(shared: Arc<alert::Shared>, config: ControllerConfig, 
     context.metrics.contents().follow_alerts(alerts.store());
     alerts
         .reconcile_all_on(health::changes(context.health_changes()))
-        .reconcile_all_on(fleet::changes(context.fleet_changes()))
-        .reconcile_all_on(context.results_changes())
+        .reconcile_all_on(changes(context.fleet_changes()))
+        .reconcile_all_on(changes(context.ends_of_runs()))
         .reconcile_on(context.notifier.changes().map(|name| ObjectRef::new(&name)))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(alert_pass, |alert, _, shared| shared.context.reporter.failed(ALERTS, &alert.name_any()), shared)
@@ -261,30 +260,23 @@ async fn reconcile_alerts(shared: Arc<alert::Shared>, config: ControllerConfig, 
         .await;
 }
 
+/// An item for each new value.
+fn changes<T: Send + Sync>(receiver: watch::Receiver<T>) -> impl Stream<Item = ()> + Send {
+    futures::stream::unfold(receiver, async |mut receiver| {
+        receiver.changed().await.ok()?;
+        Some(((), receiver))
+    })
+}
+
 async fn scan_pass(scan: Arc<DeserializeGuard<VolumeScan>>, context: Arc<Context>) -> Result<Action, scan::Error> {
-    let started = Instant::now();
-    let pass = scan::reconcile_any(scan, Arc::clone(&context));
-    let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(scan::Error::Timeout(PASS_DEADLINE)));
-    context.metrics.reconciled(SCANS, started, outcome.as_ref().map_or_else(scan::Error::step, |_| "Ok"));
-    if let Err(error) = &outcome {
-        context.metrics.failed(error.reason());
-    }
-    outcome
+    pass::timed(SCANS, &context.metrics, scan::reconcile_any(scan, Arc::clone(&context))).await
 }
 
 async fn alert_pass(
     alert: Arc<DeserializeGuard<VolumeAlert>>,
     shared: Arc<alert::Shared>,
 ) -> Result<Action, alert::Error> {
-    let started = Instant::now();
-    let pass = alert::reconcile_any(alert, Arc::clone(&shared));
-    let outcome = tokio::time::timeout(PASS_DEADLINE, pass).await.unwrap_or(Err(alert::Error::Timeout(PASS_DEADLINE)));
-    let metrics = &shared.context.metrics;
-    metrics.reconciled(ALERTS, started, outcome.as_ref().map_or_else(alert::Error::step, |_| "Ok"));
-    if let Err(error) = &outcome {
-        metrics.failed(error.reason());
-    }
-    outcome
+    pass::timed(ALERTS, &shared.context.metrics, alert::reconcile_any(alert, Arc::clone(&shared))).await
 }
 
 /// The uid of kube-system names the cluster; without it nothing can be written to a database, so there is nothing else to do but ask again.

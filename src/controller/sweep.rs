@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::SCANS;
 use super::alert;
 use super::context::Context;
+use super::live;
 use super::scan::apply;
 use super::scan::plan::SETTLED_AFTER;
 use crate::crd::VolumeScan;
@@ -30,10 +29,8 @@ const ORPHANS_EVERY: Duration = Duration::from_secs(3600);
 enum Error {
     #[error("unable to read active runs: {0}")]
     ReadRuns(#[source] store::Error),
-    #[error("unable to list volumescans: {0}")]
-    List(#[source] kube::Error),
-    #[error("unable to list volumescans within {DEADLINE:?}")]
-    ListTimeout,
+    #[error(transparent)]
+    List(#[from] live::Error),
     #[error("unable to note which nodes are in the cluster: {0}")]
     NoteNodes(#[source] store::Error),
     #[error(transparent)]
@@ -98,7 +95,7 @@ async fn note_nodes(context: &Context, noted: &mut Vec<String>) -> Result<(), Er
 
 /// Tells the database whose VolumeScan is gone.
 async fn note_orphans(context: &Context) -> Result<(), Error> {
-    let live = live_scans(context).await?;
+    let live = live::uids::<VolumeScan>(context).await?;
     context
         .store
         .run("note orphaned runs", DEADLINE, async |conn| store::runs::note_orphans(conn, &live).await)
@@ -118,16 +115,6 @@ async fn end_abandoned(context: &Context, active: &[UnderWay]) -> Result<(), Err
     Ok(())
 }
 
-/// Uids of all scans that are not being deleted, as the API server tells now.
-async fn live_scans(context: &Context) -> Result<Vec<String>, Error> {
-    let scans: Api<VolumeScan> = Api::all(context.client.clone());
-    let params = ListParams::default();
-    let listing = tokio::time::timeout(DEADLINE, scans.list_metadata(&params)).await;
-    let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
-    let live = live.iter().filter(|scan| scan.metadata.deletion_timestamp.is_none());
-    Ok(live.filter_map(ResourceExt::uid).collect())
-}
-
 /// Asks the API server only while a run is active, and then for a fresh list: a cache that is behind must not cancel a new scan's run.
 async fn sweep(context: &Context) -> Result<(), Error> {
     let (active, queue) = context
@@ -144,7 +131,7 @@ async fn sweep(context: &Context) -> Result<(), Error> {
         return Ok(());
     }
     end_abandoned(context, &active).await?;
-    let live = live_scans(context).await?;
+    let live = live::uids::<VolumeScan>(context).await?;
     context.retain(SCANS, &live);
     let gone: Vec<i64> = active.iter().filter(|run| !live.contains(&run.scan_uid)).map(|run| run.id).collect();
     if gone.is_empty() {
@@ -158,7 +145,7 @@ async fn sweep(context: &Context) -> Result<(), Error> {
         .map_err(Error::Cancel)?;
     for run in cancelled {
         tracing::info!(run.id = run, "cancelled the run of a deleted volumescan");
-        context.metrics.run_ended(RunResult::Cancelled);
+        context.run_ended(RunResult::Cancelled);
     }
     Ok(())
 }

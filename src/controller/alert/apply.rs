@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 use super::plan::Plan;
 use super::tell::Author;
 use crate::controller::context::Context;
+use crate::controller::pass::Fault;
 use crate::domain::alert::notification::{Notification, Receiver};
 use crate::store;
 use crate::store::alerts::{self, Open};
@@ -15,13 +16,24 @@ use crate::store::notifications::{self, Queued};
 
 const WRITE_DEADLINE: Duration = Duration::from_secs(3);
 
+/// What was judged could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to judge: {0}")]
+pub struct Error(#[from] pub store::Error);
+
+impl Fault for Error {
+    fn of_database(&self) -> Option<&store::Error> {
+        Some(&self.0)
+    }
+}
+
 /// Writes what was judged; returns what is open then. `None`: another process has judged a subject meanwhile, and nothing was written.
 pub async fn apply(
     context: &Context,
     author: &Author<'_>,
     plan: &Plan,
     now: DateTime<Utc>,
-) -> Result<Option<Vec<Open>>, store::Error> {
+) -> Result<Option<Vec<Open>>, Error> {
     let written = context
         .store
         .run("write down what an alert judged", WRITE_DEADLINE, async |conn| write(conn, author, plan, now).await);
@@ -57,7 +69,7 @@ pub async fn note_outage(
     author: &Author<'_>,
     fired_at: DateTime<Utc>,
     told: &[(Receiver, Notification)],
-) -> Result<(), store::Error> {
+) -> Result<(), Error> {
     let alert = author.row();
     let queued = queued(told);
     let written = context.store.transaction("write down an outage of the database", WRITE_DEADLINE, async |conn| {

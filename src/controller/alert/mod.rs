@@ -32,7 +32,7 @@ use tell::Author;
 use super::context::Context;
 use super::health::DatabaseHealth;
 use super::notify::Problem;
-use super::patch;
+use super::pass;
 use super::unreadable;
 use crate::crd::conditions::reason;
 use crate::crd::{AlertState, VolumeAlert, VolumeAlertSpec, VolumeScan};
@@ -63,39 +63,8 @@ pub struct Shared {
     pub scans: Store<DeserializeGuard<VolumeScan>>,
 }
 
-/// A pass failed; the next one begins from what is true then.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// What was judged could not be written.
-    #[error("failed to judge: {0}")]
-    Apply(#[from] store::Error),
-    /// The status could not be written.
-    #[error(transparent)]
-    Publish(#[from] patch::Error),
-    /// The database or the API server was too slow.
-    #[error("the pass was not over within {0:?}")]
-    Timeout(Duration),
-}
-
-impl Error {
-    /// The step that failed, for metrics.
-    pub const fn step(&self) -> &'static str {
-        match self {
-            Self::Apply(_) => "Apply",
-            Self::Publish(_) => "Publish",
-            Self::Timeout(_) => "Timeout",
-        }
-    }
-
-    /// What was at fault, for metrics: a reason of `DatabaseReady`, or the API server, or time.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Apply(error) => error.reason(),
-            Self::Publish(_) => "KubernetesAPI",
-            Self::Timeout(_) => "Timeout",
-        }
-    }
-}
+/// A pass over an alert failed.
+pub type Error = pass::Error<apply::Error>;
 
 /// A spec that the schema lets pass but nothing can be done with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +156,7 @@ impl Pass<'_> {
         if let Some(outage) = outage.filter(|outage| outage.standing == Standing::Firing) {
             self.end_outage(outage, &observed.database, observed.now).await?;
         }
-        let mut applied = Ok(true);
+        let mut applied: Result<bool, apply::Error> = Ok(true);
         if let Some(read) = observed.read.as_mut() {
             let plan = plan(self.spec(), self.rule, &self.author, &read.evaluation, silenced);
             if !plan.is_empty() {
@@ -200,14 +169,14 @@ impl Pass<'_> {
         }
         if let Err(error) = &applied {
             // A database that answers and refuses a write: the status says so, for all that the probe found.
-            observed.refused_by(error);
+            observed.refused_by(&error.0);
         }
         if let Some(read) = &observed.read {
             self.keep_telling(read);
         }
         let judged = Judged::results(&observed, problem, silenced);
         let held_back = publish::publish(self.context(), self.alert, &judged).await?;
-        if !applied? {
+        if !applied.map_err(Error::Apply)? {
             return Ok(Action::requeue(AFTER_A_RACE));
         }
         let next = self.next_pass(&observed);
@@ -293,10 +262,10 @@ impl Pass<'_> {
             let now = store::samples::now(conn).await?;
             Ok(Evaluation { now, open, findings: Vec::new(), last_told: Vec::new() })
         });
-        let evaluation = read.await?;
+        let evaluation = read.await.map_err(apply::Error::from).map_err(Error::Apply)?;
         let plan = plan(self.spec(), self.rule, &self.author, &evaluation, true);
         if !plan.is_empty() {
-            apply::apply(self.context(), &self.author, &plan, evaluation.now).await?;
+            apply::apply(self.context(), &self.author, &plan, evaluation.now).await.map_err(Error::Apply)?;
         }
         Ok(())
     }
@@ -322,7 +291,7 @@ impl Pass<'_> {
             tell.extend(outage::over(&author, over, message, now));
         }
         if health.problem.is_none() {
-            apply::note_outage(self.context(), &author, over.since, &tell).await?;
+            apply::note_outage(self.context(), &author, over.since, &tell).await.map_err(Error::Apply)?;
             self.context().notifier.withdraw(self.author.uid);
         } else {
             // Suspended while the database is away.

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 
 use super::apply;
 use super::plan::{self, Plan};
 use super::tell::{self, Author};
 use crate::controller::ALERTS;
 use crate::controller::context::Context;
+use crate::controller::live;
 use crate::crd::VolumeAlert;
 use crate::domain::alert::notification::Subject;
 use crate::store;
@@ -24,12 +23,9 @@ pub enum Error {
     /// The rows could not be read.
     #[error("unable to read open alerts: {0}")]
     Read(#[source] store::Error),
-    /// The API server refused or failed.
-    #[error("unable to list volumealerts: {0}")]
-    List(#[source] kube::Error),
-    /// No answer in time.
-    #[error("unable to list volumealerts within {DEADLINE:?}")]
-    ListTimeout,
+    /// It is not known which alerts there are.
+    #[error(transparent)]
+    List(#[from] live::Error),
     /// The rows could not be ended.
     #[error("unable to end the alerts of a deleted volumealert: {0}")]
     End(#[source] store::Error),
@@ -42,7 +38,7 @@ pub async fn sweep(context: &Context) -> Result<(), Error> {
     if open.is_empty() {
         return Ok(());
     }
-    let live = live(context).await?;
+    let live = live::uids::<VolumeAlert>(context).await?;
     for uid in open.iter().filter(|uid| !live.contains(uid)) {
         end(context, uid).await.map_err(Error::End)?;
     }
@@ -56,21 +52,12 @@ pub async fn sweep_outages(context: &Context) -> Result<(), Error> {
     if context.outages.is_empty() {
         return Ok(());
     }
-    let live = live(context).await?;
+    let live = live::uids::<VolumeAlert>(context).await?;
     for (receiver, notification) in context.outages.take_gone(&live, Timestamp::now()) {
         context.notifier.tell_apart(receiver, notification);
     }
     context.notifier.forget(&live);
     Ok(())
-}
-
-async fn live(context: &Context) -> Result<Vec<String>, Error> {
-    let alerts: Api<VolumeAlert> = Api::all(context.client.clone());
-    let params = ListParams::default();
-    let listing = tokio::time::timeout(DEADLINE, alerts.list_metadata(&params)).await;
-    let live = listing.map_err(|_| Error::ListTimeout)?.map_err(Error::List)?;
-    let live = live.iter().filter(|alert| alert.metadata.deletion_timestamp.is_none());
-    Ok(live.filter_map(ResourceExt::uid).collect())
 }
 
 async fn end(context: &Context, uid: &str) -> Result<(), store::Error> {
@@ -95,7 +82,9 @@ async fn end(context: &Context, uid: &str) -> Result<(), store::Error> {
         receivers: &first.receivers,
     };
     let notifications = tell::notifications(&author, &[], &over, now);
-    apply::apply(context, &author, &Plan { states: Vec::new(), ends, notifications }, now).await?;
+    apply::apply(context, &author, &Plan { states: Vec::new(), ends, notifications }, now)
+        .await
+        .map_err(|error| error.0)?;
     tracing::info!(alert.name = first.alert_name, subjects = open.len(), "ended the states of a deleted volumealert");
     Ok(())
 }

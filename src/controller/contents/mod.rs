@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::context::Context;
@@ -49,13 +49,7 @@ impl VolumeSeries {
 
 /// What `/metrics` tells of the contents of volumes; cheap to clone. Empty in a replica that does not lead.
 #[derive(Debug, Clone, Default)]
-pub struct Contents(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    known: Mutex<Known>,
-    changed: Notify,
-}
+pub struct Contents(Arc<Mutex<Known>>);
 
 #[derive(Debug, Clone, Default)]
 struct Known {
@@ -78,31 +72,26 @@ impl Contents {
         self.known().alerts = Some(alerts);
     }
 
-    /// Has the database read soon, since a run has ended.
-    pub fn changed(&self) {
-        self.0.changed.notify_one();
-    }
-
     fn tell(&self, contents: Option<contents::Contents>) {
         self.known().contents = contents.map(Arc::new);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Returns a minute after the last reading, or soon after a run's end.
-    async fn due(&self) {
-        sleep(AT_MOST_EVERY).await;
-        // No run ended for that long: a minute is over.
-        drop(timeout(EVERY.saturating_sub(AT_MOST_EVERY), self.0.changed.notified()).await);
-    }
+/// Returns a minute after the last reading, or soon after a run's end.
+async fn due(ends_of_runs: &mut watch::Receiver<()>) {
+    sleep(AT_MOST_EVERY).await;
+    // No run ended for that long: a minute is over.
+    drop(timeout(EVERY.saturating_sub(AT_MOST_EVERY), ends_of_runs.changed()).await);
 }
 
 /// Reads the database for ever, while it can be used; the caller leads.
 pub async fn watch(context: Arc<Context>, series: VolumeSeries) -> std::convert::Infallible {
     let (shown, mut health) = (context.metrics.contents(), context.health_changes());
-    let mut last_problem = None;
+    let (mut ends_of_runs, mut last_problem) = (context.ends_of_runs(), None);
     loop {
         until(&mut health, |health| health.problem.is_none()).await;
         let read = context
@@ -120,7 +109,7 @@ pub async fn watch(context: Arc<Context>, series: VolumeSeries) -> std::convert:
         }
         last_problem = problem;
         tokio::select! {
-            () = shown.due() => {}
+            () = due(&mut ends_of_runs) => {}
             () = until(&mut health, |health| health.problem.is_some()) => shown.tell(None),
         }
     }

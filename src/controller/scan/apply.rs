@@ -8,6 +8,7 @@ use kube::{Api, ResourceExt};
 use super::observe::{Observed, Runs};
 use super::plan::{Finish, Plan, Start, Step};
 use crate::controller::context::Context;
+use crate::controller::pass::Fault;
 use crate::crd::VolumeScan;
 use crate::domain::dispatch::Offer;
 use crate::domain::run::{CancelReason, RunResult, conclude};
@@ -71,9 +72,8 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// What the database did wrong; `None` when it was not the database.
-    pub const fn of_database(&self) -> Option<&store::Error> {
+impl Fault for Error {
+    fn of_database(&self) -> Option<&store::Error> {
         match self {
             Self::Audit(source)
             | Self::Start { source, .. }
@@ -226,7 +226,7 @@ async fn cancel_run(context: &Context, run: i64, reason: CancelReason) -> Result
         .map_err(|source| Error::Finish { run, source })?;
     if !cancelled.is_empty() {
         tracing::info!(run.id = run, reason = reason.as_str(), "run cancelled");
-        context.metrics.run_ended(RunResult::Cancelled);
+        context.run_ended(RunResult::Cancelled);
     }
     Ok(())
 }
@@ -248,7 +248,7 @@ pub async fn judge_run(context: &Context, run: i64, deadline_passed: bool) -> Re
         .map_err(|source| Error::Finish { run, source })?;
     if won {
         tracing::info!(run.id = run, result = result.as_str(), reason, "run ended");
-        context.metrics.run_ended(result);
+        context.run_ended(result);
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use observe::{Observed, Runs};
 use plan::{expiry, plan};
 
 use super::context::Context;
-use super::patch;
+use super::pass::{self, Fault};
 use super::unreadable;
 use crate::crd::{State, VolumeScan};
 
@@ -36,42 +36,8 @@ const WHILE_AWAY: Duration = Duration::from_secs(30);
 /// At rest, against whatever no watch told of.
 const AT_REST: Duration = Duration::from_secs(300);
 
-/// A pass failed; the next one begins from what is true then.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A step of the plan failed.
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
-    /// The status could not be written.
-    #[error(transparent)]
-    Publish(#[from] patch::Error),
-    /// The database or the API server was too slow.
-    #[error("the pass was not over within {0:?}")]
-    Timeout(Duration),
-}
-
-impl Error {
-    /// The step that failed, for metrics.
-    pub const fn step(&self) -> &'static str {
-        match self {
-            Self::Apply(_) => "Apply",
-            Self::Publish(_) => "Publish",
-            Self::Timeout(_) => "Timeout",
-        }
-    }
-
-    /// What was at fault, for metrics: a reason of `DatabaseReady`, or the API server, or time.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Apply(error) => match error.of_database() {
-                Some(error) => error.reason(),
-                None => "KubernetesAPI",
-            },
-            Self::Publish(_) => "KubernetesAPI",
-            Self::Timeout(_) => "Timeout",
-        }
-    }
-}
+/// A pass over a scan failed.
+pub type Error = pass::Error<apply::Error>;
 
 /// One pass over one scan, or over what is no scan of this version.
 pub async fn reconcile_any(scan: Arc<DeserializeGuard<VolumeScan>>, context: Arc<Context>) -> Result<Action, Error> {
@@ -96,7 +62,6 @@ pub async fn reconcile(scan: Arc<VolumeScan>, context: Arc<Context>) -> Result<A
     let applied = apply::apply(&context, &scan, &observed, plan).await;
     match &applied {
         Ok(Applied { runs_changed: true }) => {
-            context.results_changed();
             observed = observe::observe(&context, &scan).await;
         }
         Ok(Applied { runs_changed: false }) => {}
@@ -104,7 +69,7 @@ pub async fn reconcile(scan: Arc<VolumeScan>, context: Arc<Context>) -> Result<A
         Err(error) => observed.refused_by(error.of_database()),
     }
     let held_back = publish::publish(&context, &scan, &observed, invalid.as_ref()).await?;
-    applied?;
+    applied.map_err(Error::Apply)?;
     let next = next_pass(&scan, &observed);
     Ok(Action::requeue(held_back.map_or(next, |left| next.min(left))))
 }
