@@ -23,7 +23,7 @@ pub async fn publish(context: &Context, alert: &VolumeAlert, judged: &Judged) ->
     if let Some(left) = context.until_written(&uid, WRITE_EVERY) {
         return Ok(Some(left));
     }
-    let version = patch::status(context, alert, &next).await?;
+    let version = patch::status::<VolumeAlert>(context, (&alert.name_any(), Some(&uid)), &next).await?;
     context.wrote(ALERTS, uid, version.as_deref(), next);
     Ok(None)
 }

@@ -41,7 +41,7 @@ pub async fn publish(
     if let Some(left) = context.until_written(&uid, period) {
         return Ok(Some(left));
     }
-    let version = patch::status(context, scan, &next).await?;
+    let version = patch::status::<VolumeScan>(context, (&scan.name_any(), Some(&uid)), &next).await?;
     context.wrote(SCANS, uid, version.as_deref(), next.clone());
     if let Some(skipped) = agenda(scan, observed).ok().and_then(|agenda| agenda.skipped) {
         context.metrics.runs_skipped(skipped.count);
