@@ -137,10 +137,7 @@ pub(super) fn of_others(
     fresh: &BTreeSet<&str>,
     scans: &Scans,
 ) -> Vec<Finding> {
-    let is_found = |open: &Open| {
-        found.iter().any(|finding| finding.subject == open.subject && finding.volume_id == open.volume_id)
-    };
-    let others = open.iter().filter(|open| !is_found(open));
+    let others = open.iter().filter(|open| !found.iter().any(|finding| finding.is_of(open)));
     others
         .map(|open| {
             let subject = super::plan::subject(open);

@@ -6,7 +6,7 @@ use super::tell::{self, Author};
 use crate::crd::VolumeAlertSpec;
 use crate::domain::alert::judge::{self, Policy, Sample, judge};
 use crate::domain::alert::notification::{Notification, Receiver, Subject};
-use crate::domain::alert::rule::Rule;
+use crate::domain::alert::rule::{self, Rule};
 use crate::domain::alert::{Scope, Standing};
 use crate::store::alerts::{End, Open, State};
 
@@ -28,6 +28,13 @@ pub struct Finding {
     pub sample: Sample,
     /// Added to what people read: why it is gone, or what else there is to know.
     pub remark: Option<String>,
+}
+
+impl Finding {
+    /// A volume that was made anew under its name is another subject.
+    pub fn is_of(&self, open: &Open) -> bool {
+        self.subject == open.subject && self.volume_id == open.volume_id
+    }
 }
 
 /// What one pass judges.
@@ -59,52 +66,57 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.states.is_empty() && self.ends.is_empty() && self.notifications.is_empty()
     }
+
+    fn and(mut self, more: Self) -> Self {
+        self.states.extend(more.states);
+        self.ends.extend(more.ends);
+        self.notifications.extend(more.notifications);
+        self
+    }
 }
 
 /// Judges every subject, and says what follows.
 pub fn plan(spec: &VolumeAlertSpec, rule: Rule, author: &Author<'_>, evaluation: &Evaluation, silenced: bool) -> Plan {
-    let mut court = Court::new(spec, rule, author, evaluation.now, silenced);
-    let (stays, changed): (Vec<&Open>, Vec<&Open>) = evaluation
-        .open
-        .iter()
-        .partition(|open| (open.rule.as_str(), open.scope, open.severity) == (rule.name(), spec.scope, spec.severity));
-    let mut notifications = end_changed(&mut court, &changed);
+    let now = evaluation.now;
+    let (stays, changed): (Vec<&Open>, Vec<&Open>) = evaluation.open.iter().partition(|open| author.judged(open));
+    let ended = end_all(author, &changed, "the alert's rule, scope or severity was changed", now);
     if spec.suspend {
-        for open in stays {
-            court.end(open, "the alert was suspended");
-        }
-    } else {
-        court.judge_all(&stays, &evaluation.findings);
+        return ended.and(end_all(author, &stays, "the alert was suspended", now));
     }
+    let mut court = Court::new(spec, rule, author, now, silenced);
+    court.judge_all(&stays, &evaluation.findings);
     for subjects in [&mut court.told, &mut court.over] {
-        worst_first(subjects, rule);
+        worst_first(subjects, author.rule);
     }
-    notifications.extend(tell::notifications(author, &court.told, &court.over, evaluation.now));
-    if !silenced && !spec.suspend {
-        notifications.extend(reminders(rule, author, evaluation, &court.ends));
+    let mut notifications = tell::notifications(author, &court.told, &court.over, now);
+    if !silenced {
+        notifications.extend(reminders(author, evaluation, &stays, &court.ends));
     }
-    Plan { states: court.states, ends: court.ends, notifications }
+    ended.and(Plan { states: court.states, ends: court.ends, notifications })
 }
 
-/// Ends what was judged by another spec, and tells it as what it was: Alertmanager knows an alert by these.
-fn end_changed(court: &mut Court<'_>, changed: &[&Open]) -> Vec<(Receiver, Notification)> {
-    let mut notifications = Vec::new();
-    let kind = |open: &Open| (open.rule.clone(), open.scope, open.severity);
-    for alike in changed.chunk_by(|a, b| kind(a) == kind(b)) {
-        for open in alike {
-            court.end(open, "the alert's rule, scope or severity was changed");
-        }
-        let (over, first) = (std::mem::take(&mut court.over), alike[0]);
-        let author = Author {
-            rule: &first.rule,
-            threshold: first.threshold,
-            scope: first.scope,
-            severity: first.severity,
-            ..*court.author
-        };
-        notifications.extend(tell::notifications(&author, &[], &over, court.now));
+/// Ends states for one reason, and tells it as what they were judged by: Alertmanager knows an alert by that.
+pub fn end_all(author: &Author<'_>, open: &[&Open], message: &str, now: DateTime<Utc>) -> Plan {
+    let alike = open.chunk_by(|a, b| (&a.rule, a.scope, a.severity) == (&b.rule, b.scope, b.severity));
+    let notifications = alike.flat_map(|alike| {
+        let told = alike.iter().filter(|open| open.told_at.is_some());
+        let mut over: Vec<Subject> = told.map(|open| over(open, message, now)).collect();
+        worst_first(&mut over, &alike[0].rule);
+        tell::notifications(&author.of(alike[0]), &[], &over, now)
+    });
+    Plan {
+        notifications: notifications.collect(),
+        ends: open.iter().map(|open| end(open, message)).collect(),
+        ..Plan::default()
     }
-    notifications
+}
+
+fn end(open: &Open, message: &str) -> End {
+    End { id: open.id, message: message.to_owned(), seen: open.updated_at }
+}
+
+fn over(open: &Open, message: &str, now: DateTime<Utc>) -> Subject {
+    Subject { message: message.to_owned(), resolved_at: Some(now), ..subject(open) }
 }
 
 /// What is judged by, and what it comes to.
@@ -134,11 +146,12 @@ impl<'a> Court<'a> {
     }
 
     fn judge_all(&mut self, open: &[&Open], findings: &[Finding]) {
-        let before = |finding: &Finding| open.iter().copied().find(|open| is_of(open, finding));
-        let (known, mut new): (Vec<&Finding>, Vec<&Finding>) =
-            findings.iter().partition(|finding| before(finding).is_some());
-        for finding in known {
-            self.judge(before(finding), finding);
+        let mut new = Vec::new();
+        for finding in findings {
+            match open.iter().find(|open| finding.is_of(open)) {
+                Some(before) => self.judge(Some(before), finding),
+                None => new.push(finding),
+            }
         }
         let bad = |finding: &Finding| badness(figure(finding.sample), self.policy.limit.below);
         new.sort_by(|a, b| bad(b).total_cmp(&bad(a)));
@@ -161,9 +174,9 @@ impl<'a> Court<'a> {
     }
 
     fn end(&mut self, open: &Open, message: &str) {
-        self.ends.push(End { id: open.id, message: message.to_owned(), seen: open.updated_at });
+        self.ends.push(end(open, message));
         if open.told_at.is_some() {
-            self.over.push(Subject { message: message.to_owned(), resolved_at: Some(self.now), ..subject(open) });
+            self.over.push(over(open, message, self.now));
         }
     }
 
@@ -214,20 +227,20 @@ impl<'a> Court<'a> {
     }
 }
 
-/// A volume that was made anew under its name is another subject.
-fn is_of(open: &Open, finding: &Finding) -> bool {
-    open.subject == finding.subject && open.volume_id == finding.volume_id
-}
-
 /// What still fires, for receivers that want to hear of it again.
-fn reminders(rule: Rule, author: &Author<'_>, evaluation: &Evaluation, ends: &[End]) -> Vec<(Receiver, Notification)> {
-    let ended: Vec<i64> = ends.iter().map(|end| end.id).collect();
-    let still = evaluation.open.iter().filter(|open| open.told_at.is_some() && !ended.contains(&open.id));
-    let mut still: Vec<Subject> = still.map(subject).collect();
+fn reminders(
+    author: &Author<'_>,
+    evaluation: &Evaluation,
+    stays: &[&Open],
+    ends: &[End],
+) -> Vec<(Receiver, Notification)> {
+    let is_over = |open: &Open| ends.iter().any(|end| end.id == open.id);
+    let still = stays.iter().filter(|open| open.told_at.is_some() && !is_over(open));
+    let mut still: Vec<Subject> = still.map(|open| subject(open)).collect();
     if still.is_empty() {
         return Vec::new();
     }
-    worst_first(&mut still, rule);
+    worst_first(&mut still, author.rule);
     let due = author.receivers.iter().filter_map(|receiver| {
         let due = reminder_due(receiver, &evaluation.open, &evaluation.last_told)?;
         (evaluation.now >= due.at).then_some((receiver, due.last))
@@ -271,8 +284,8 @@ pub fn subject(open: &Open) -> Subject {
 }
 
 /// Sorts by how bad the figures are; those without one come last.
-pub fn worst_first(subjects: &mut [Subject], rule: Rule) {
-    let below = rule.limit(None).below;
+pub fn worst_first(subjects: &mut [Subject], rule: &str) {
+    let below = rule::is_low_bad(rule);
     let bad = |subject: &Subject| badness(subject.value, below);
     subjects.sort_by(|a, b| bad(b).total_cmp(&bad(a)).then_with(|| a.name().cmp(&b.name())));
 }

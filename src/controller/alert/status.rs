@@ -148,7 +148,7 @@ fn found(read: &Read) -> Found {
     let (firing, pending) = (count(Standing::Firing), count(Standing::Pending));
     let mut subjects: Vec<Subject> =
         open.iter().filter(|open| open.standing == Standing::Firing).map(plan::subject).collect();
-    plan::worst_first(&mut subjects, read.rule);
+    plan::worst_first(&mut subjects, read.rule.name());
     let pending_since = open.iter().filter(|open| open.standing == Standing::Pending).map(|open| open.created_at).min();
     let followed = i64::try_from(plan::FOLLOWED).unwrap_or(i64::MAX);
     let not_followed = if firing + pending < followed { 0 } else { (read.beyond - firing - pending).max(0) };

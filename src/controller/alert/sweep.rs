@@ -5,15 +5,14 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::apply;
-use super::plan::{self, Plan};
-use super::tell::{self, Author};
+use super::plan;
+use super::tell::Author;
 use crate::controller::ALERTS;
 use crate::controller::context::Context;
 use crate::controller::live;
 use crate::crd::VolumeAlert;
-use crate::domain::alert::notification::Subject;
 use crate::store;
-use crate::store::alerts::{self, End, Open};
+use crate::store::alerts;
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
@@ -67,11 +66,6 @@ async fn end(context: &Context, uid: &str) -> Result<(), store::Error> {
     });
     let (open, now) = read.await?;
     let Some(first) = open.first() else { return Ok(()) };
-    let message = "the VolumeAlert was deleted";
-    let ends =
-        open.iter().map(|open| End { id: open.id, message: message.to_owned(), seen: open.updated_at }).collect();
-    let over = |open: &Open| Subject { message: message.to_owned(), resolved_at: Some(now), ..plan::subject(open) };
-    let over: Vec<Subject> = open.iter().filter(|open| open.told_at.is_some()).map(over).collect();
     let author = Author {
         name: &first.alert_name,
         uid,
@@ -81,10 +75,8 @@ async fn end(context: &Context, uid: &str) -> Result<(), store::Error> {
         severity: first.severity,
         receivers: &first.receivers,
     };
-    let notifications = tell::notifications(&author, &[], &over, now);
-    apply::apply(context, &author, &Plan { states: Vec::new(), ends, notifications }, now)
-        .await
-        .map_err(|error| error.0)?;
+    let plan = plan::end_all(&author, &open.iter().collect::<Vec<_>>(), "the VolumeAlert was deleted", now);
+    apply::apply(context, &author, &plan, now).await.map_err(|error| error.0)?;
     tracing::info!(alert.name = first.alert_name, subjects = open.len(), "ended the states of a deleted volumealert");
     Ok(())
 }

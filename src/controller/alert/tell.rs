@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::domain::alert::notification::{Channel, MAX_SUBJECTS, Notification, Occasion, Receiver, Subject, text};
 use crate::domain::alert::rule;
 use crate::domain::alert::{Scope, Severity};
-use crate::store::alerts::Alert;
+use crate::store::alerts::{Alert, Open};
 
 /// Under which all ids of notifications are made (RFC 9562, version 5).
 const IDS: Uuid = Uuid::from_u128(0x5b0d_9a53_7e7c_4ed1_9a86_0d4f_30c1_7b52);
@@ -31,6 +31,20 @@ pub struct Author<'a> {
 }
 
 impl<'a> Author<'a> {
+    /// Whether this state was judged by the same; the limit may be another.
+    pub fn judged(&self, open: &Open) -> bool {
+        (open.rule.as_str(), open.scope, open.severity) == (self.rule, self.scope, self.severity)
+    }
+
+    /// The same as it was when this state was judged.
+    pub fn of<'b>(&self, open: &'b Open) -> Author<'b>
+    where
+        'a: 'b,
+    {
+        let Open { rule, threshold, scope, severity, .. } = open;
+        Author { rule, threshold: *threshold, scope: *scope, severity: *severity, ..*self }
+    }
+
     /// What all rows of the alert have in common.
     pub fn row(&self) -> Alert<'a> {
         Alert {

@@ -218,6 +218,11 @@ pub fn unit(name: &str) -> &'static str {
     }
 }
 
+/// Whether low figures of the rule with this name are the bad ones.
+pub fn is_low_bad(name: &str) -> bool {
+    name == "fullWithin"
+}
+
 /// When a rule's figure opens a state, and when it ends one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limit {
@@ -286,7 +291,7 @@ impl Rule {
     #[expect(clippy::cast_precision_loss, reason = "a limit of 8 PiB need not be kept to the byte")]
     pub fn limit(self, clear_below: Option<i64>) -> Limit {
         let threshold = self.threshold();
-        let below = matches!(self, Self::FullWithin { .. });
+        let below = is_low_bad(self.name());
         let counted = matches!(
             self,
             Self::UnusedLongerThan { .. }

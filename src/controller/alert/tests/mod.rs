@@ -315,3 +315,21 @@ fn the_worst_new_subjects_are_followed() {
     let plan = planned(&spec(json!({})), vec![], many, 0, false);
     assert!(plan.states.iter().all(|state| state.value.unwrap() >= 700.0));
 }
+
+#[test]
+fn ends_are_told_worst_first_whatever_their_cause() {
+    let small = || Open { value: Some(120.0), ..open("a", Standing::Firing, 0) };
+    let big = || Open { value: Some(480.0), ..open("b", Standing::Firing, 1) };
+    let worst_first = vec!["n1/b".to_owned(), "n1/a".to_owned()];
+    for cause in
+        [json!({"suspend": true}), json!({"severity": "Critical"}), json!({"rule": {"filesAbove": {"files": 1}}})]
+    {
+        let plan = planned(&spec(cause.clone()), vec![small(), big()], vec![], 60, false);
+        assert_eq!(told(&plan)[0], ("event", Occasion::Resolved, worst_first.clone()), "{cause}");
+    }
+    let (small, big) = (small(), big());
+    let spec = spec(json!({}));
+    let receivers = spec.receivers();
+    let deleted = plan::end_all(&author(&spec, &receivers), &[&small, &big], "the VolumeAlert was deleted", at(60));
+    assert_eq!(told(&deleted)[0], ("event", Occasion::Resolved, worst_first));
+}
