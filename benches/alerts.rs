@@ -190,16 +190,11 @@ impl World {
     fn new(database: &Database) -> Self {
         let args = database::args(database::CONTROLLER, &database.name, &["--db-log-queries=true"]);
         let nodes = |count| (1..=count).map(|n| format!("n{n}"));
-        let selected: Vec<(&str, String)> =
-            nodes(NODES).map(|node| ("all", node)).chain(nodes(10).map(|node| ("few", node))).collect();
+        let by = |scan: &'static str| move |node| Selected { scan: scan.to_owned(), node, unused_after_days: 30 };
         let scans = Scans {
             uids: vec!["all".to_owned(), "few".to_owned()],
             oldest: None,
-            selected: Selected {
-                scans: selected.iter().map(|(scan, _)| (*scan).to_owned()).collect(),
-                nodes: selected.iter().map(|(_, node)| node.clone()).collect(),
-                unused_after_days: selected.iter().map(|_| 30).collect(),
-            },
+            selected: nodes(NODES).map(by("all")).chain(nodes(10).map(by("few"))).collect(),
         };
         let of_fleet = |name| (name, Node { uid: "uid".to_owned(), labels: BTreeMap::new(), agent: None });
         let fleet = Fleet { nodes: nodes(NODES).map(of_fleet).collect(), forbidden: None };

@@ -10,16 +10,13 @@ use super::*;
 const SIZE: Rule = Rule::SizeAbove { bytes: 1000 };
 const ALL: Query<'_> = Query { volumes: None, open: &[], min_bytes: 0, beyond: 100, missing: 100 };
 
-fn selected(nodes: &[&str]) -> Selected {
-    Selected {
-        scans: nodes.iter().map(|_| "scan-uid".to_owned()).collect(),
-        nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
-        unused_after_days: nodes.iter().map(|_| 30).collect(),
-    }
+fn selected(scan: &str, node: &str) -> Selected {
+    Selected { scan: scan.to_owned(), node: node.to_owned(), unused_after_days: 30 }
 }
 
 async fn view(database: &Database, nodes: &[&str]) -> View {
-    samples::view(&mut *database.controller().await, &selected(nodes)).await.unwrap()
+    let selected: Vec<Selected> = nodes.iter().map(|node| selected("scan-uid", node)).collect();
+    samples::view(&mut *database.controller().await, &selected).await.unwrap()
 }
 
 async fn volumes(database: &Database, rule: Rule, query: Query<'_>) -> Volumes {
@@ -324,11 +321,7 @@ async fn a_scan_that_only_lists_takes_no_figure_away() {
     agent.complete(ticket, 1).await;
     finish(&database, listing).await;
     execute(&database, "UPDATE scan_runs SET scan_uid = 'listing' WHERE run_key = 't:2'").await;
-    let both = Selected {
-        scans: vec!["scan-uid".to_owned(), "listing".to_owned()],
-        nodes: vec!["n1".to_owned(); 2],
-        unused_after_days: vec![30; 2],
-    };
+    let both = [selected("scan-uid", "n1"), selected("listing", "n1")];
     let mut conn = database.controller().await;
     let view = samples::view(&mut conn, &both).await.unwrap();
     let read = samples::of_volumes(&mut conn, &view, SIZE, ALL).await.unwrap().unwrap();

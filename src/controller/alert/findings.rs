@@ -8,7 +8,7 @@ use super::observe::Scans;
 use super::plan::Finding;
 use crate::controller::fleet::Fleet;
 use crate::domain::alert::judge::Sample;
-use crate::domain::alert::rule::Rule;
+use crate::domain::alert::rule::{Limit, Rule};
 use crate::store::alerts::Open;
 use crate::store::samples::{NodeSample, Runs, Volumes};
 
@@ -23,8 +23,8 @@ pub(super) struct Figures {
     pub missing: i64,
     /// The first of these, by name.
     pub without_figure: Vec<String>,
-    /// Those beyond the limit, where they are not all among the findings.
-    pub beyond: i64,
+    /// Those beyond the limit, as the database counted them where not all are among the findings.
+    counted_beyond: Option<i64>,
 }
 
 fn finding(node: Option<&str>, sample: Sample) -> Finding {
@@ -39,18 +39,32 @@ fn finding(node: Option<&str>, sample: Sample) -> Finding {
 }
 
 impl Figures {
+    /// Where the findings are all there is.
     fn of(findings: Vec<Finding>) -> Self {
-        let missing = findings.iter().filter(|finding| finding.sample == Sample::Missing);
-        let without_figure: Vec<String> = missing.clone().map(|finding| finding.subject.clone()).collect();
-        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let without_figure = without_figure(&findings);
         Self {
             evaluated: count(findings.len()),
             missing: count(without_figure.len()),
-            beyond: 0,
+            counted_beyond: None,
             without_figure,
             findings,
         }
     }
+
+    /// How many are beyond the limit.
+    pub(super) fn beyond(&self, limit: &Limit) -> i64 {
+        let beyond = || self.findings.iter().filter(|finding| finding.sample.exceeds(limit)).count();
+        self.counted_beyond.unwrap_or_else(|| count(beyond()))
+    }
+}
+
+fn without_figure(findings: &[Finding]) -> Vec<String> {
+    let missing = findings.iter().filter(|finding| finding.sample == Sample::Missing);
+    missing.map(|finding| finding.subject.clone()).collect()
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// Findings of volumes.
@@ -71,8 +85,7 @@ pub(super) fn volumes(volumes: Volumes) -> Figures {
             },
         })
         .collect();
-    let without_figure = Figures::of(findings.clone()).without_figure;
-    Figures { findings, evaluated, missing, without_figure, beyond }
+    Figures { evaluated, missing, counted_beyond: Some(beyond), without_figure: without_figure(&findings), findings }
 }
 
 /// Findings of nodes; those without any result have no figure.
@@ -148,7 +161,7 @@ pub(super) fn of_others(
                 Some("its node left the cluster")
             } else if scans.uids.is_empty() {
                 Some("no VolumeScan looks at it any more")
-            } else if node.is_some_and(|node| !scans.selected.nodes.iter().any(|selected| selected == node)) {
+            } else if node.is_some_and(|node| !scans.selected.iter().any(|of| of.node == node)) {
                 Some("no VolumeScan looks at its node any more")
             } else if node.is_some_and(|node| fresh.contains(node)) {
                 Some("it does not count any more: removed, not selected, or smaller than minBytes")

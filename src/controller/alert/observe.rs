@@ -14,7 +14,6 @@ use super::plan::{Evaluation, FOLLOWED};
 use crate::controller::fleet::Fleet;
 use crate::controller::health::DatabaseHealth;
 use crate::crd::{VolumeAlert, VolumeAlertSpec, VolumeScan};
-use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::Rule;
 use crate::domain::alert::{NoData, Scope};
 use crate::domain::selector::{VolumeFacts, VolumeKind, VolumeMatcher, VolumeUsage};
@@ -74,7 +73,7 @@ pub struct Scans {
     /// When the oldest of them was made.
     pub oldest: Option<DateTime<Utc>>,
     /// Each with the nodes it selects.
-    pub selected: Selected,
+    pub selected: Vec<Selected>,
 }
 
 /// Reads everything.
@@ -114,9 +113,7 @@ fn scans(shared: &Shared, spec: &VolumeAlertSpec, fleet: &Fleet) -> Scans {
             |scan| scan.spec.unused_after_days,
         );
         for (node, _) in fleet.select(node_selector) {
-            selected.selected.scans.push(uid.clone());
-            selected.selected.nodes.push(node.clone());
-            selected.selected.unused_after_days.push(days);
+            selected.selected.push(Selected { scan: uid.clone(), node: node.clone(), unused_after_days: days });
         }
         selected.uids.push(uid);
     }
@@ -148,23 +145,18 @@ impl Reader<'_> {
         let open = alerts::open(conn, &uid).await?;
         let deliveries = notifications::summary(conn, &uid, &names).await?;
         let last_told = notifications::last_told(conn, &uid, &names).await?;
+        // A node without a Docker Engine has nothing that could be missing.
+        let without_engine = samples::without_engine(conn).await?;
         let mut selected = self.scans.selected.clone();
-        without_engines(conn, &mut selected).await?;
+        selected.retain(|of| !without_engine.contains(&of.node));
         let view = samples::view(conn, &selected).await?;
-        let nodes: BTreeSet<&str> = selected.nodes.iter().map(String::as_str).collect();
+        let nodes: BTreeSet<&str> = selected.iter().map(|of| of.node.as_str()).collect();
         // Without a scan there is nobody to look.
         let figures = match self.scans.uids.as_slice() {
             [] => Figures::default(),
             _ => self.figures(conn, &view, &nodes, &runs, &open).await?,
         };
-        let limit = self.rule.limit(None);
-        let exceeds = |sample: Sample| match sample {
-            Sample::Exactly(value) => limit.is_exceeded_by(value),
-            Sample::AtLeast(value) => limit.is_exceeded_by_at_least(value),
-            Sample::Missing | Sample::Gone => false,
-        };
-        let beyond = figures.findings.iter().filter(|finding| exceeds(finding.sample)).count();
-        let beyond = i64::try_from(beyond).unwrap_or(i64::MAX);
+        let beyond = figures.beyond(&self.rule.limit(None));
         let mut findings = figures.findings;
         findings.extend(findings::of_others(&open, &findings, self.fleet, &view.fresh_nodes(), self.scans));
         Ok(Read {
@@ -174,7 +166,7 @@ impl Reader<'_> {
             evaluated: figures.evaluated,
             missing: figures.missing,
             without_figure: figures.without_figure,
-            beyond: figures.beyond.max(beyond),
+            beyond,
             deliveries,
         })
     }
@@ -218,21 +210,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-/// A node without a Docker Engine has nothing that could be missing.
-async fn without_engines(conn: &mut PgConnection, selected: &mut Selected) -> sqlx::Result<()> {
-    let without: BTreeSet<String> = samples::without_engine(conn).await?.into_iter().collect();
-    if without.is_empty() {
-        return Ok(());
-    }
-    let kept: Vec<usize> = (0..selected.nodes.len()).filter(|i| !without.contains(&selected.nodes[*i])).collect();
-    *selected = Selected {
-        scans: kept.iter().map(|i| selected.scans[*i].clone()).collect(),
-        nodes: kept.iter().map(|i| selected.nodes[*i].clone()).collect(),
-        unused_after_days: kept.iter().map(|i| selected.unused_after_days[*i]).collect(),
-    };
-    Ok(())
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "a small constant")]

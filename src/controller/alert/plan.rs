@@ -183,7 +183,7 @@ impl<'a> Court<'a> {
     /// Writes a state down when it is new or says something new.
     fn keep(&mut self, before: Option<&Open>, finding: &Finding, standing: Standing) {
         let says_nothing = match finding.sample {
-            Sample::AtLeast(value) => !self.policy.limit.is_exceeded_by_at_least(value),
+            Sample::AtLeast(_) => !finding.sample.exceeds(&self.policy.limit),
             Sample::Missing => true,
             Sample::Exactly(_) | Sample::Gone => false,
         };

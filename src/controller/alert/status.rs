@@ -187,7 +187,8 @@ pub fn next(alert: &VolumeAlert, judged: &Judged) -> VolumeAlertStatus {
         tell_found(&mut status, found);
     }
     if let Some(delivery) = &judged.delivery {
-        status.last_notification_time = delivery.last.map(Time).max_by_time(before.last_notification_time.clone());
+        let told = before.last_notification_time.as_ref().map(|told| told.0);
+        status.last_notification_time = delivery.last.max(told).map(Time);
         status.last_delivery_error = delivery.error.as_deref().map(|error| shorten(error, MAX_MESSAGE_CHARS));
     }
     let state = state(alert, judged, &status);
@@ -199,16 +200,6 @@ pub fn next(alert: &VolumeAlert, judged: &Judged) -> VolumeAlertStatus {
     status.conditions = build(statements, &before.conditions, alert.metadata.generation, judged.now);
     fit(&mut status);
     status
-}
-
-trait Latest {
-    fn max_by_time(self, other: Option<Time>) -> Option<Time>;
-}
-
-impl Latest for Option<Time> {
-    fn max_by_time(self, other: Option<Time>) -> Option<Time> {
-        [self, other].into_iter().flatten().max_by_key(|time| time.0)
-    }
 }
 
 fn tell_found(status: &mut VolumeAlertStatus, found: &Found) {

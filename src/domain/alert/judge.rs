@@ -18,6 +18,17 @@ pub enum Sample {
     Gone,
 }
 
+impl Sample {
+    /// Whether it is beyond the limit for sure.
+    pub fn exceeds(self, limit: &Limit) -> bool {
+        match self {
+            Self::Exactly(value) => limit.is_exceeded_by(value),
+            Self::AtLeast(value) => limit.is_exceeded_by_at_least(value),
+            Self::Missing | Self::Gone => false,
+        }
+    }
+}
+
 /// A subject's state before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open {
@@ -48,8 +59,8 @@ pub fn judge(before: Option<Open>, sample: Sample, policy: &Policy, now: DateTim
     let firing = before.is_some_and(|open| open.standing == Standing::Firing && !open.for_want_of_data);
     let exceeded = match sample {
         Sample::Exactly(value) if firing => Some(!policy.limit.is_cleared_by(value)),
-        Sample::Exactly(value) => Some(policy.limit.is_exceeded_by(value)),
-        Sample::AtLeast(value) => policy.limit.is_exceeded_by_at_least(value).then_some(true),
+        Sample::Exactly(_) => Some(sample.exceeds(&policy.limit)),
+        Sample::AtLeast(_) => sample.exceeds(&policy.limit).then_some(true),
         Sample::Missing => (policy.no_data == NoData::Alert).then_some(true),
         Sample::Gone => Some(false),
     };

@@ -11,15 +11,15 @@ use sqlx::{FromRow, PgConnection};
 pub use self::nodes::{NodeSample, of_nodes};
 pub use self::volumes::{Query, VolumeSample, Volumes, of_volumes};
 
-/// Scans and the nodes they select, a pair each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A node that a scan selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selected {
     /// `metadata.uid` of the VolumeScan.
-    pub scans: Vec<String>,
-    /// The node, of the same index.
-    pub nodes: Vec<String>,
-    /// The scan's `unusedAfterDays`, of the same index.
-    pub unused_after_days: Vec<i32>,
+    pub scan: String,
+    /// The node.
+    pub node: String,
+    /// The scan's `unusedAfterDays`.
+    pub unused_after_days: i32,
 }
 
 /// The last completed jobs of each (scan, node), as parallel lists.
@@ -88,7 +88,7 @@ macro_rules! with_newest_runs {
 }
 
 /// The jobs whose results count.
-pub async fn view(conn: &mut PgConnection, selected: &Selected) -> sqlx::Result<View> {
+pub async fn view(conn: &mut PgConnection, selected: &[Selected]) -> sqlx::Result<View> {
     let jobs: Vec<(i64, String, bool, i32)> = sqlx::query_as(with_newest_runs!(
         "SELECT job.id, pair.node, coalesce(job.run_id < newest.id, false), pair.unused_after_days
          FROM unnest($1::text[], $2::text[], $3::integer[]) AS pair (scan_uid, node, unused_after_days)
@@ -99,9 +99,9 @@ pub async fn view(conn: &mut PgConnection, selected: &Selected) -> sqlx::Result<
          ) AS job
          LEFT JOIN newest ON newest.uid = pair.scan_uid"
     ))
-    .bind(&selected.scans)
-    .bind(&selected.nodes)
-    .bind(&selected.unused_after_days)
+    .bind(selected.iter().map(|of| of.scan.as_str()).collect::<Vec<_>>())
+    .bind(selected.iter().map(|of| of.node.as_str()).collect::<Vec<_>>())
+    .bind(selected.iter().map(|of| of.unused_after_days).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
     let mut view = View::default();

@@ -274,11 +274,7 @@ async fn leaders_statements(server: &mut Server, run: i64) {
 
 /// What an alert judges, on one node of a hundred.
 async fn samples_statements(server: &mut Server) {
-    let node = |scan: &str| Selected {
-        scans: vec![scan.to_owned()],
-        nodes: vec!["n7".to_owned()],
-        unused_after_days: vec![30],
-    };
+    let node = |scan: &str| [Selected { scan: scan.to_owned(), node: "n7".to_owned(), unused_after_days: 30 }];
     let (of_scan, of_job) = ("idx_scan_runs_scan", "idx_scan_results_job_volume");
     let one = node("scan-uid");
     let (view, _) = server.uses("jobs of an alert", &[of_scan], async |conn| samples::view(conn, &one).await).await;

@@ -17,7 +17,8 @@ fn fleet() -> Fleet {
 }
 
 fn scans(nodes: &[&str]) -> Scans {
-    let selected = Selected { nodes: nodes.iter().map(|node| (*node).to_owned()).collect(), ..Selected::default() };
+    let of = |node: &&str| Selected { scan: "scan".to_owned(), node: (*node).to_owned(), unused_after_days: 30 };
+    let selected = nodes.iter().map(of).collect();
     Scans { uids: vec!["scan".to_owned()], oldest: None, selected }
 }
 
