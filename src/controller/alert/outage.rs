@@ -39,7 +39,6 @@ pub struct Outages(Mutex<HashMap<String, Told>>);
 
 struct Told {
     name: String,
-    threshold: f64,
     severity: Severity,
     receivers: Vec<Receiver>,
     outage: Outage,
@@ -50,7 +49,6 @@ impl Outages {
     pub(super) fn set(&self, author: &Author<'_>, outage: Option<Outage>) {
         let told = outage.map(|outage| Told {
             name: author.name.to_owned(),
-            threshold: author.threshold,
             severity: author.severity,
             receivers: author.receivers.to_vec(),
             outage,
@@ -79,7 +77,7 @@ impl Outages {
                 name: &told.name,
                 uid,
                 rule: Rule::DatabaseDown.name(),
-                threshold: told.threshold,
+                threshold: Rule::DatabaseDown.threshold(),
                 scope: Scope::Cluster,
                 severity: told.severity,
                 receivers: &told.receivers,

@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
 use crate::domain::alert::notification::{Channel, MAX_SUBJECTS, Notification, Occasion, Receiver, Subject, text};
-use crate::domain::alert::rule;
+use crate::domain::alert::rule::{self, Rule};
 use crate::domain::alert::{Scope, Severity};
 use crate::store::alerts::{Alert, Open};
 
@@ -31,6 +31,16 @@ pub struct Author<'a> {
 }
 
 impl<'a> Author<'a> {
+    /// The same when the rule is, or was, `databaseDown`.
+    pub fn of_outage(&self) -> Self {
+        Self {
+            rule: Rule::DatabaseDown.name(),
+            threshold: Rule::DatabaseDown.threshold(),
+            scope: Scope::Cluster,
+            ..*self
+        }
+    }
+
     /// Whether this state was judged by the same; the limit may be another.
     pub fn judged(&self, open: &Open) -> bool {
         (open.rule.as_str(), open.scope, open.severity) == (self.rule, self.scope, self.severity)
