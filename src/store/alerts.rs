@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Postgres, Row};
 
 use crate::domain::alert::notification::Receiver;
 use crate::domain::alert::{Scope, Severity, Standing};
@@ -25,6 +27,14 @@ pub struct Alert<'a> {
     pub threshold: f64,
     /// Who is told of the end of its states, should it be gone by then.
     pub receivers: &'a [Receiver],
+}
+
+impl<'a> Alert<'a> {
+    /// Gives a statement its `$1` to `$7`, in the order of the fields.
+    fn bind_to(self, query: Query<'a, Postgres, PgArguments>) -> Query<'a, Postgres, PgArguments> {
+        let Self { uid, name, rule, scope, severity, threshold, receivers } = self;
+        query.bind(uid).bind(name).bind(rule).bind(scope).bind(severity.as_str()).bind(threshold).bind(Json(receivers))
+    }
 }
 
 /// A state to open, or to change.
@@ -154,24 +164,19 @@ pub async fn note(
              fired_at = coalesce(open.fired_at, excluded.fired_at), told_at = coalesce(open.told_at, excluded.told_at)
          WHERE EXISTS (SELECT FROM unnest($8::text[], $14::timestamptz[]) AS judged (subject, seen)
              WHERE judged.subject = open.subject AND judged.seen = open.updated_at)",
-    )
-    .bind(alert.uid)
-    .bind(alert.name)
-    .bind(alert.rule)
-    .bind(alert.scope)
-    .bind(alert.severity.as_str())
-    .bind(alert.threshold)
-    .bind(Json(alert.receivers))
-    .bind(column(|state| &state.subject))
-    .bind(states.iter().map(|state| state.volume_id).collect::<Vec<_>>())
-    .bind(column(|state| state.standing.as_str()))
-    .bind(states.iter().map(|state| state.value).collect::<Vec<_>>())
-    .bind(column(|state| &state.message))
-    .bind(states.iter().map(|state| state.told).collect::<Vec<_>>())
-    .bind(states.iter().map(|state| state.seen).collect::<Vec<_>>())
-    .bind(now)
-    .execute(conn)
-    .await?;
+    );
+    let noted = alert
+        .bind_to(noted)
+        .bind(column(|state| &state.subject))
+        .bind(states.iter().map(|state| state.volume_id).collect::<Vec<_>>())
+        .bind(column(|state| state.standing.as_str()))
+        .bind(states.iter().map(|state| state.value).collect::<Vec<_>>())
+        .bind(column(|state| &state.message))
+        .bind(states.iter().map(|state| state.told).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.seen).collect::<Vec<_>>())
+        .bind(now)
+        .execute(conn)
+        .await?;
     Ok(usize::try_from(noted.rows_affected()).unwrap_or(usize::MAX))
 }
 
@@ -204,20 +209,10 @@ pub async fn note_past(
     let noted = sqlx::query(
         "INSERT INTO alerts (created_at, alert_uid, alert_name, rule, scope, severity, threshold, receivers, subject, state, value, message, fired_at,
              told_at, resolved_at)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, '', 'Resolved', 1, $9, $1, $1, clock_timestamp()
-         WHERE NOT EXISTS (SELECT FROM alerts WHERE alert_uid = $2 AND fired_at = $1)",
-    )
-    .bind(fired_at)
-    .bind(alert.uid)
-    .bind(alert.name)
-    .bind(alert.rule)
-    .bind(alert.scope)
-    .bind(alert.severity.as_str())
-    .bind(alert.threshold)
-    .bind(Json(alert.receivers))
-    .bind(message)
-    .execute(conn)
-    .await?;
+         SELECT $8, $1, $2, $3, $4, $5, $6, $7, '', 'Resolved', 1, $9, $8, $8, clock_timestamp()
+         WHERE NOT EXISTS (SELECT FROM alerts WHERE alert_uid = $1 AND fired_at = $8)",
+    );
+    let noted = alert.bind_to(noted).bind(fired_at).bind(message).execute(conn).await?;
     Ok(noted.rows_affected() == 1)
 }
 

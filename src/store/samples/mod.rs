@@ -188,4 +188,17 @@ macro_rules! big_enough {
         "CASE WHEN $5 = 0 OR result.allocated_bytes >= $5 THEN true WHEN result.completeness = 'Complete' THEN false END"
     };
 }
-use {big_enough, with_results};
+/// The results of volumes that are there and count, with what is known of them: `result`, `volume`, `latest`.
+macro_rules! from_results {
+    () => {
+        concat!(
+            " FROM result
+              JOIN volumes AS volume ON volume.id = result.volume_id AND volume.deleted_at IS NULL
+              LEFT JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
+              WHERE coalesce(",
+            big_enough!(),
+            ", true)"
+        )
+    };
+}
+use {big_enough, from_results, with_results};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{FromRow, PgConnection};
 
-use super::{View, big_enough, with_results};
+use super::{View, big_enough, from_results, with_results};
 use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::Rule;
 use crate::store::containers::holders;
@@ -37,13 +37,9 @@ macro_rules! node_figures {
             " IS NULL OR (result.completeness = 'Unknown' AND result.reason NOT IN ('DriverNotLocal', 'NetworkFilesystem', 'NotMounted')))
                          AND ",
             $counts,
-            ") AS lower_bound
-                 FROM result
-                 JOIN volumes AS volume ON volume.id = result.volume_id AND volume.deleted_at IS NULL
-                 LEFT JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
-                 WHERE coalesce(",
-            big_enough!(),
-            ", true)
+            ") AS lower_bound",
+            from_results!(),
+            "
              )
              SELECT node, coalesce(sum(value) FILTER (WHERE NOT stale), 0)::double precision AS value, bool_or(lower_bound) AS lower_bound,
                  bool_or(stale) AS stale, count(value) FILTER (WHERE NOT stale) AS known, count(*) FILTER (WHERE NOT stale) AS fresh

@@ -2,7 +2,7 @@
 
 use sqlx::{FromRow, PgConnection};
 
-use super::{View, big_enough, with_results};
+use super::{View, big_enough, from_results, with_results};
 use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::Rule;
 use crate::store::containers::holders;
@@ -62,13 +62,9 @@ macro_rules! volume_figures {
             $value,
             ")::double precision END AS value, ",
             $lower_bound,
-            " AS lower_bound
-                 FROM result
-                 JOIN volumes AS volume ON volume.id = result.volume_id AND volume.deleted_at IS NULL
-                 LEFT JOIN volume_latest AS latest ON latest.volume_id = result.volume_id
-                 WHERE coalesce(",
-            big_enough!(),
-            ", true)
+            " AS lower_bound",
+            from_results!(),
+            "
              ), sample AS MATERIALIZED (
                  SELECT judged.*, CASE WHEN $8 THEN value < $7 AND NOT lower_bound ELSE value > $7 END AS beyond, open.id IS NOT NULL AS open
                  FROM judged LEFT JOIN unnest($6::bigint[]) AS open (id) ON open.id = judged.volume_id
