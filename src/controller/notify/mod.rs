@@ -3,6 +3,7 @@
 //! What is to be told is a row in the outbox, put down with the state that it tells about; the leader takes it to its receiver, at least once
 //! and under a stable id. A receiver that is dead holds up nobody but itself.
 
+mod address;
 mod alertmanager;
 mod apart;
 mod changes;
