@@ -156,15 +156,7 @@ impl Operator {
     }
 
     async fn until(&self, notification: &Notification, holds: fn(&Row) -> bool) -> Row {
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            let row = self.row(notification).await;
-            if holds(&row) {
-                return row;
-            }
-            assert!(Instant::now() < until, "{row:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        wait("the notification's row to change", async || Some(self.row(notification).await).filter(holds)).await
     }
 
     /// Lets every back-off pass, as if time had.

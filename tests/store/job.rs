@@ -112,6 +112,14 @@ async fn attempt(node: &Node, database: &Database, run: i64, results: &[VolumeRe
     assert_eq!(agent.fail(ticket, FailureClass::Retryable, "AgentError").await, Reply::Ok);
 }
 
+async fn wait(what: &str, probe: impl AsyncFn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !probe().await {
+        assert!(Instant::now() < until, "waited {PATIENCE:?} in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn volumes_made_anew_between_attempts_are_measured_and_counted_besides_the_old_ones() {
     let (database, node) = (Database::new().await, Node::new());
@@ -132,17 +140,11 @@ async fn volumes_made_anew_between_attempts_are_measured_and_counted_besides_the
         node_uid: "n1-uid".to_owned(),
         pod_uid: "pod".to_owned(),
     };
-    let until = Instant::now() + PATIENCE;
     let client = reqwest::Client::new();
-    while client.post(format!("http://{address}{PATH}")).json(&offer).send().await.is_err() {
-        assert!(Instant::now() < until, "the agent takes no ticket");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let taken = async || client.post(format!("http://{address}{PATH}")).json(&offer).send().await.is_ok();
+    wait("the agent to take the ticket", taken).await;
     let ended = "SELECT count(*) FROM scan_jobs WHERE status NOT IN ('pending', 'running')";
-    while database.number(ended).await == 0 {
-        assert!(Instant::now() < until, "the job does not end");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait("the job to end", async || database.number(ended).await > 0).await;
     stop.cancel();
     assert_eq!(database.number("SELECT count(*) FROM scan_jobs WHERE status = 'succeeded' AND attempt = 3").await, 1);
     let found: Vec<(String, bool, i64)> = sqlx::query_as(

@@ -48,6 +48,16 @@ async fn scan(database: &Database, key: &str, measured: &[(&str, &[(&str, u64)])
     run
 }
 
+/// A run over n1 that found these.
+async fn reported(database: &Database, results: &[VolumeResult]) {
+    let (run, ticket, agent) = claimed(database).await;
+    let listed: Vec<_> = results.iter().map(|result| volume(&result.volume)).collect();
+    agent.inventory(ticket, &listed, &[]).await;
+    agent.report(ticket, results).await;
+    agent.complete(ticket, results.len()).await;
+    finish(database, run).await;
+}
+
 async fn finish(database: &Database, run: i64) {
     let mut conn = database.controller().await;
     store::jobs::end_open(&mut conn, run).await.unwrap();
@@ -94,15 +104,10 @@ async fn only_what_is_beyond_the_limit_or_open_or_unknown_is_returned_and_all_is
 #[tokio::test]
 async fn a_part_is_a_lower_bound_and_unknown_is_no_figure() {
     let database = Database::new().await;
-    let (run, ticket, agent) = claimed(&database).await;
-    agent.inventory(ticket, &["part", "nfs", "late"].map(volume), &[]).await;
     let part =
         VolumeResult { completeness: Completeness::Partial, reason: Some(Reason::ReadErrors), ..result("part", 2000) };
-    agent
-        .report(ticket, &[part, unmeasured("nfs", Reason::NotMounted), unmeasured("late", Reason::VolumeTimeout)])
+    reported(&database, &[part, unmeasured("nfs", Reason::NotMounted), unmeasured("late", Reason::VolumeTimeout)])
         .await;
-    agent.complete(ticket, 3).await;
-    finish(&database, run).await;
     let read = volumes(&database, SIZE, ALL).await;
     let expected = [("late", Sample::Missing), ("nfs", Sample::Missing), ("part", Sample::AtLeast(2000.0))];
     assert_eq!((found(&read).as_slice(), read.missing), (&expected[..], 2));
@@ -115,11 +120,7 @@ async fn a_part_is_a_lower_bound_and_unknown_is_no_figure() {
 #[tokio::test]
 async fn what_was_not_to_be_measured_is_no_part_of_a_sum() {
     let database = Database::new().await;
-    let (run, ticket, agent) = claimed(&database).await;
-    agent.inventory(ticket, &["db", "nfs"].map(volume), &[]).await;
-    agent.report(ticket, &[result("db", 500), unmeasured("nfs", Reason::NotMounted)]).await;
-    agent.complete(ticket, 2).await;
-    finish(&database, run).await;
+    reported(&database, &[result("db", 500), unmeasured("nfs", Reason::NotMounted)]).await;
     assert_eq!(nodes(&database, SIZE, 0).await[0].sample, Sample::Exactly(500.0));
 }
 
@@ -145,11 +146,7 @@ async fn what_the_last_run_did_not_measure_is_no_figure() {
 #[tokio::test]
 async fn small_volumes_do_not_count_and_those_of_unknown_size_are_no_figure() {
     let database = Database::new().await;
-    let (run, ticket, agent) = claimed(&database).await;
-    agent.inventory(ticket, &["big", "small", "nfs"].map(volume), &[]).await;
-    agent.report(ticket, &[result("big", 2000), result("small", 100), unmeasured("nfs", Reason::NotMounted)]).await;
-    agent.complete(ticket, 3).await;
-    finish(&database, run).await;
+    reported(&database, &[result("big", 2000), result("small", 100), unmeasured("nfs", Reason::NotMounted)]).await;
     execute(&database, "UPDATE volumes SET unused_since = clock_timestamp() - interval '9 days'").await;
     let unused = Rule::UnusedLongerThan { days: 7 };
     let read = volumes(&database, unused, Query { min_bytes: 1000, ..ALL }).await;
@@ -299,11 +296,7 @@ async fn runs_tell_when_they_last_had_results_and_how_many_nodes_failed() {
 #[tokio::test]
 async fn what_could_not_be_measured_leaves_a_sum_a_lower_bound() {
     let database = Database::new().await;
-    let (run, ticket, agent) = claimed(&database).await;
-    agent.inventory(ticket, &["db", "elsewhere"].map(volume), &[]).await;
-    agent.report(ticket, &[result("db", 500), unmeasured("elsewhere", Reason::DataRootMismatch)]).await;
-    agent.complete(ticket, 2).await;
-    finish(&database, run).await;
+    reported(&database, &[result("db", 500), unmeasured("elsewhere", Reason::DataRootMismatch)]).await;
     assert_eq!(nodes(&database, SIZE, 0).await[0].sample, Sample::AtLeast(500.0));
     let candidates = nodes(&database, Rule::CandidateBytesAbove { bytes: 1 }, 0).await;
     assert_eq!(candidates[0].sample, Sample::Exactly(0.0), "it is no candidate");

@@ -41,13 +41,6 @@ pub enum Problem {
     NotAllowed,
 }
 
-impl Problem {
-    /// Whether it is the URL that is at fault, and not the network's present state.
-    pub const fn is_lasting(self) -> bool {
-        !matches!(self, Self::Unresolved)
-    }
-}
-
 /// A URL that could be posted to.
 #[derive(Clone)]
 pub struct Target {

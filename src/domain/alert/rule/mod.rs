@@ -3,7 +3,6 @@
 mod spec;
 
 pub use self::spec::{NotOneRule, RuleSpec};
-use super::Scope;
 use crate::domain::bytes::HumanBytes;
 
 /// The names of all rules, in the order of [`RuleSpec`].
@@ -174,20 +173,6 @@ impl Rule {
             None => threshold * (1.0 - HYSTERESIS),
         };
         Limit { threshold, clear, below }
-    }
-
-    /// What its subjects may be.
-    pub const fn scopes(self) -> &'static [Scope] {
-        match self {
-            Self::SizeAbove { .. } | Self::GrowthAbove { .. } | Self::FilesAbove { .. } => {
-                &[Scope::Volume, Scope::Node, Scope::Cluster]
-            }
-            Self::PercentOfCapacityAbove { .. } | Self::FullWithin { .. } | Self::UnusedLongerThan { .. } => {
-                &[Scope::Volume]
-            }
-            Self::CandidateBytesAbove { .. } | Self::ScanOlderThan { .. } => &[Scope::Node, Scope::Cluster],
-            Self::FailedNodesAbove { .. } | Self::DatabaseDown => &[Scope::Cluster],
-        }
     }
 
     /// A figure and the limit for people: `12.0 GiB, above 10.0 GiB`.
