@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -215,10 +215,12 @@ async fn lead(
     }
 }
 
-/// Reconciles every VolumeScan and every VolumeAlert, once the fleet is known, until `stop`; the caller leads.
+/// Reconciles every VolumeScan and every VolumeAlert, once the fleet is known and the database was looked at, until `stop`; the caller leads.
 pub async fn reconcile(context: Arc<Context>, stop: CancellationToken) -> Result<(), Error> {
-    let mut fleet = context.fleet_changes();
-    let known = fleet.wait_for(Option::is_some).map(|known| known.is_ok());
+    let (mut fleet, mut health) = (context.fleet_changes(), context.health_changes());
+    let known = async {
+        fleet.wait_for(Option::is_some).await.is_ok() && health.wait_for(|health| health.is_known).await.is_ok()
+    };
     tokio::select! {
         known = known => if !known { return Err(Error::ReconcilerEnded) },
         () = stop.cancelled() => return Ok(()),

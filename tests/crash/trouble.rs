@@ -114,6 +114,27 @@ async fn a_scan_that_fits_again_is_no_longer_stalled() {
 }
 
 #[tokio::test]
+async fn a_new_leader_says_nothing_before_it_has_looked_at_the_database() {
+    let client = kubernetes::client().await;
+    let seam = Arc::new(Seam::new(None));
+    let (world, _) = World::of(&client, &PLAIN, &seam).await;
+    let (context, health) = process::context(world.setup(&PLAIN), seam).await;
+    health.send_replace(DatabaseHealth::unknown(Timestamp::now()));
+    let story = async {
+        let silence = Duration::from_secs(2);
+        let told = tokio::time::timeout(silence, world.told("a status", |status| status.is_object())).await;
+        assert!(told.is_err(), "{:#}", world.scan().await.unwrap()["status"]);
+        health.send_replace(DatabaseHealth::reached_for(Duration::ZERO, Timestamp::now()));
+        world.told("the end of the run", |status| status["lastRun"]["result"] == "Succeeded").await;
+    };
+    tokio::select! {
+        () = story => {}
+        ended = reconcile(context, CancellationToken::new()) => panic!("the reconciler ended: {ended:?}"),
+    }
+    world.delete().await;
+}
+
+#[tokio::test]
 async fn figures_that_are_late_stay_as_they_were_and_keep_no_run_from_starting() {
     let client = kubernetes::client().await;
     let seam = Arc::new(Seam::new(None));

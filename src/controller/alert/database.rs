@@ -18,8 +18,6 @@ use crate::store;
 
 /// Of what is read: what matters is in the status.
 const READ_DEADLINE: Duration = Duration::from_secs(2);
-/// Until the database was probed for the first time.
-const UNTIL_PROBED: Duration = Duration::from_secs(1);
 
 impl Pass<'_> {
     /// Holds the database itself against the rule.
@@ -38,8 +36,7 @@ impl Pass<'_> {
         let judged = Judged::database(verdict, &health, now, (apart, deliveries), problem, silenced);
         let held_back = publish::publish(self.context(), self.alert, &judged).await?;
         ended?;
-        let unknown = (!health.is_known).then_some(UNTIL_PROBED);
-        let waits = [held_back, unknown, self.until_outage_changes(&judged, now)];
+        let waits = [held_back, self.until_outage_changes(&judged, now)];
         Ok(Action::requeue(waits.into_iter().flatten().fold(WHILE_AWAY, Duration::min)))
     }
 

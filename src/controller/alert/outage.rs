@@ -101,16 +101,15 @@ pub(super) fn verdict(
 ) -> Verdict {
     let now = from_kubernetes(now);
     let before = status.and_then(before);
-    let sample = match (&health.problem, health.is_known) {
+    let sample = match &health.problem {
         _ if spec.suspend => Sample::Gone,
-        (_, false) => Sample::Missing,
-        (Some(_), true) => Sample::Exactly(1.0),
-        (None, true) => Sample::Exactly(0.0),
+        Some(_) => Sample::Exactly(1.0),
+        None => Sample::Exactly(0.0),
     };
     let policy = Policy {
         limit: Rule::DatabaseDown.limit(None),
         hold: TimeDelta::seconds(spec.for_seconds.into()),
-        // Before the first probe there is nothing to be told, whatever `noData` says.
+        // The last probe always says something.
         no_data: NoData::Keep,
     };
     let open =

@@ -112,7 +112,7 @@ impl Judged {
                 evaluated: 1,
                 firing: i64::from(fires),
                 pending: i64::from(standing == Some(Standing::Pending)),
-                no_data: i64::from(!health.is_known),
+                no_data: 0,
                 not_followed: 0,
             },
             firing: verdict
