@@ -195,6 +195,7 @@ impl World {
             uids: vec!["all".to_owned(), "few".to_owned()],
             oldest: None,
             selected: nodes(NODES).map(by("all")).chain(nodes(10).map(by("few"))).collect(),
+            ..Scans::default()
         };
         let of_fleet = |name| (name, Node { uid: "uid".to_owned(), labels: BTreeMap::new(), agent: None });
         let fleet = Fleet { nodes: nodes(NODES).map(of_fleet).collect(), forbidden: None };

@@ -81,6 +81,8 @@ pub mod reason {
     pub const ALL_DELIVERED: &str = "AllDelivered";
     /// There was nothing to tell yet.
     pub const NOTHING_TO_TELL: &str = "NothingToTell";
+    /// A VolumeScan that is asked for by name does not exist.
+    pub const SCAN_NOT_FOUND: &str = "ScanNotFound";
     /// It took too long to find out whether receivers can be told.
     pub const RECEIVERS_NOT_CHECKED: &str = "ReceiversNotChecked";
     /// A receiver could not be told, and is tried again.

@@ -26,6 +26,7 @@ use crate::domain::selector::{LabelSelector, VolumeSelector};
     derive = "PartialEq",
     doc = "VolumeAlert watches what VolumeScans found, and tells people in time, once, and never from missing data.",
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Severity", type_ = "string", json_path = ".spec.severity"),
     printcolumn(name = "Rule", type_ = "string", json_path = ".status.rule"),
     printcolumn(name = "Firing", type_ = "integer", json_path = ".status.counts.firing"),
@@ -33,12 +34,6 @@ use crate::domain::selector::{LabelSelector, VolumeSelector};
     printcolumn(name = "Since", type_ = "date", json_path = ".status.stateSince"),
     printcolumn(name = "Worst", type_ = "string", json_path = ".status.worst"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
-        priority = 1
-    ),
     printcolumn(
         name = "Delivered",
         type_ = "string",
@@ -55,7 +50,7 @@ use crate::domain::selector::{LabelSelector, VolumeSelector};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules()))]
 pub struct VolumeAlertSpec {
-    /// What each subject is: a volume, a node, or the cluster.
+    /// What each subject is: a volume, a node (its volumes summed up), or the cluster. Which of them a rule can have is said with the rule.
     pub scope: Scope,
     /// What is asked of each subject: exactly one rule.
     pub rule: RuleSpec,
@@ -73,8 +68,8 @@ pub struct VolumeAlertSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 2_592_000))]
     pub for_seconds: i32,
-    /// What fires ends at this figure or below it, in the rule's unit (hysteresis). Absent: for measured figures 95 % of the limit, for counted
-    /// ones the limit.
+    /// What fires ends at this figure or below it, in the rule's unit (hysteresis); at most the limit. Absent: at 95 % of the limit, and at the
+    /// limit for unusedLongerThan, scanOlderThan and failedNodesAbove. Not for fullWithin, which ends at 105 % of its limit, nor for databaseDown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub clear_below: Option<i64>,
@@ -91,9 +86,9 @@ pub struct VolumeAlertSpec {
     /// Until then nothing is told; what still fires then is told then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silence_until: Option<Time>,
-    /// Who is told. Absent: a Kubernetes Event.
+    /// The receivers, each told by itself. Absent: a Kubernetes Event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub notify: Option<Vec<Receiver>>,
 }
 
@@ -156,8 +151,10 @@ fn rules() -> Value {
         {"rule": format!("{of_volumes} || self.minBytes == 0"), "fieldPath": ".minBytes", "message": "minBytes is for rules about volumes"},
         {"rule": "!has(self.rule.databaseDown) || !has(self.scanSelector)", "fieldPath": ".scanSelector",
          "message": "databaseDown asks no scan"},
-        {"rule": "!has(self.rule.databaseDown) && !has(self.rule.fullWithin) || !has(self.clearBelow)", "fieldPath": ".clearBelow",
-         "message": "clearBelow is not for fullWithin, whose lower figures are the bad ones, nor for databaseDown"},
+        {"rule": "!has(self.rule.fullWithin) || !has(self.clearBelow)", "fieldPath": ".clearBelow",
+         "message": "clearBelow is not for fullWithin, whose lower figures are the bad ones"},
+        {"rule": "!has(self.rule.databaseDown) || !has(self.clearBelow)", "fieldPath": ".clearBelow",
+         "message": "clearBelow is not for databaseDown, which has no figure"},
         clear_below("sizeAbove", "bytes"),
         clear_below("percentOfCapacityAbove", "percent"),
         clear_below("growthAbove", "bytesPerDay"),

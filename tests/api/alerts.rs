@@ -85,6 +85,7 @@ async fn bad_fields_of_alerts_are_refused() {
         (size(json!({"silenceUntil": "tomorrow"})), "spec.silenceUntil"),
         (size(json!({"scanSelector": {}})), "spec.scanSelector"),
         (size(json!({"volumeSelector": {"names": [""]}})), "spec.volumeSelector.names[0]"),
+        (size(json!({"notify": []})), "spec.notify"),
         (size(json!({"notify": [{"name": "a", "type": "Mail"}]})), "spec.notify[0].type"),
         (size(json!({"notify": [{"name": "a", "type": "Webhook"}]})), "spec.notify[0].secretName"),
         (size(json!({"notify": [{"name": "a", "type": "Event", "secretName": "a"}]})), "spec.notify[0].secretName"),

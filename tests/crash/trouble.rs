@@ -122,7 +122,7 @@ async fn a_new_leader_says_nothing_before_it_has_looked_at_the_database() {
     health.send_replace(DatabaseHealth::unknown(Timestamp::now()));
     let story = async {
         let silence = Duration::from_secs(2);
-        let told = tokio::time::timeout(silence, world.told("a status", |status| status.is_object())).await;
+        let told = tokio::time::timeout(silence, world.told("a status", Value::is_object)).await;
         assert!(told.is_err(), "{:#}", world.scan().await.unwrap()["status"]);
         health.send_replace(DatabaseHealth::reached_for(Duration::ZERO, Timestamp::now()));
         world.told("the end of the run", |status| status["lastRun"]["result"] == "Succeeded").await;

@@ -59,7 +59,7 @@ async fn what_fails_is_tried_again_under_the_same_id() {
     hook.answers([Answer::Status(500), Answer::Status(404)]);
     let firing = told("big", Occasion::Firing);
     operator.put(&webhook("hook"), &firing).await;
-    assert_eq!(operator.failed(&firing).await, "the receiver answered 500 Internal Server Error");
+    assert_eq!(operator.failed(&firing).await, "spec.notify[hook]: the receiver answered 500 Internal Server Error");
     operator.pass_backoff().await;
     operator.until(&firing, |row| row.attempts == 2).await;
     operator.pass_backoff().await;
@@ -143,12 +143,11 @@ async fn it_is_given_up_after_a_day_and_the_next_has_its_turn() {
     hook.answers([Answer::Status(503)]);
     let (firing, resolved) = (told("big", Occasion::Firing), told("big", Occasion::Resolved));
     operator.put(&webhook("hook"), &firing).await;
-    let age = "UPDATE alert_notifications SET created_at = created_at - interval '25 hours'";
-    sqlx::query(age).execute(&mut **operator.database.superuser().await).await.unwrap();
+    operator.pass_a_day().await;
     operator.put(&webhook("hook"), &resolved).await;
     let _leading = operator.lead();
     let row = operator.until(&firing, |row| row.given_up).await;
-    assert_eq!(row.last_error.as_deref(), Some("the receiver answered 503 Service Unavailable"));
+    assert_eq!(row.last_error.as_deref(), Some("spec.notify[hook]: the receiver answered 503 Service Unavailable"));
     operator.delivered(&resolved).await;
     let metrics = operator.metrics();
     assert!(metrics.contains(r#"notifications_given_up_total{channel="Webhook"} 1"#), "{metrics}");

@@ -166,6 +166,12 @@ impl Operator {
         self.notifier.wake();
     }
 
+    /// Makes all that waits older than it is tried.
+    async fn pass_a_day(&self) {
+        let age = "UPDATE alert_notifications SET created_at = created_at - interval '25 hours'";
+        sqlx::query(age).execute(&mut **self.database.superuser().await).await.unwrap();
+    }
+
     /// The database is away, or back.
     fn database_is_away(&self, away: bool) {
         let problem = DatabaseProblem { reason: "Unreachable", message: "away".to_owned() };

@@ -38,7 +38,7 @@ async fn what_fails_is_shown_and_tried_again() {
     })
     .await;
     assert_eq!((failing.open, failing.delivered_at), (1, None));
-    assert_eq!(failing.last_error.as_deref(), Some("the receiver answered 503 Service Unavailable"));
+    assert_eq!(failing.last_error.as_deref(), Some("spec.notify[hook]: the receiver answered 503 Service Unavailable"));
     let seen = hook.told(2).await;
     assert_eq!(seen[0].json()["id"], seen[1].json()["id"]);
 }

@@ -78,7 +78,10 @@ async fn redirects_are_not_followed() {
         hook.answers([Answer::Redirect(to)]);
         let firing = told(&format!("big-{}", Uuid::new_v4()), Occasion::Firing);
         operator.put(&webhook("hook"), &firing).await;
-        assert_eq!(operator.failed(&firing).await, "the receiver answered 302 Found, and redirects are not followed");
+        assert_eq!(
+            operator.failed(&firing).await,
+            "spec.notify[hook]: the receiver answered 302 Found, and redirects are not followed"
+        );
     }
     assert_eq!((hook.seen().len(), elsewhere.seen().len(), inside.seen().len()), (2, 0, 0));
 }

@@ -39,21 +39,34 @@ async fn a_secret_of_another_namespace_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_template_that_cannot_be_filled_in_is_given_up_at_once() {
+async fn what_a_template_could_not_tell_is_told_in_order_once_it_is_mended() {
     let (operator, hook) = (Operator::new(&[]).await, Webhook::on("11.0.0.1").await);
     let _leading = operator.lead();
     operator.secret("hook", &[("url", &hook.url("public.test")), ("body", "\n{{ allert }}")]).await;
     let wrong = operator.notifier.check(&[webhook("hook")]).await.unwrap();
     assert_eq!(wrong.reason, "SecretInvalid");
     assert!(wrong.message.ends_with("key body has a mistake in line 2: undefined value"), "{}", wrong.message);
-    let firing = told("big", Occasion::Firing);
+    let (firing, over) = (told("big", Occasion::Firing), told("big", Occasion::Resolved));
     operator.put(&webhook("hook"), &firing).await;
-    let row = operator.until(&firing, |row| row.given_up).await;
-    assert!(
-        row.attempts == 1 && row.last_error.as_ref().unwrap().contains("key body has a mistake in line 2"),
-        "{row:?}"
-    );
-    assert_eq!(hook.seen().len(), 0);
+    operator.put(&webhook("hook"), &over).await;
+    let error = operator.failed(&firing).await;
+    assert!(error.starts_with("spec.notify[hook]: ") && error.contains("key body has a mistake in line 2"), "{error}");
+    operator.secret("hook", &[("url", &hook.url("public.test")), ("body", "{{ event }}")]).await;
+    operator.pass_backoff().await;
+    operator.delivered(&over).await;
+    let bodies: Vec<_> = hook.seen().into_iter().map(|told| told.body).collect();
+    assert_eq!(bodies, ["Firing", "Resolved"]);
+}
+
+#[tokio::test]
+async fn each_receiver_that_cannot_be_told_is_named() {
+    let operator = Operator::new(&[]).await;
+    operator.secret_labelled("open", &[("url", "http://public.test/")], None).await;
+    operator.secret("well", &[("url", "http://public.test/")]).await;
+    let all = operator.notifier.check(&[webhook("well"), webhook("gone"), webhook("open")]).await.unwrap();
+    assert_eq!(all.reason, "SecretMissing");
+    let named: Vec<_> = all.message.split("; ").map(|of| of.split(": ").next().unwrap()).collect();
+    assert_eq!(named, ["spec.notify[gone]", "spec.notify[open]"], "{}", all.message);
 }
 
 /// In errors, logs and metrics, however it fails, and whatever the receiver answers.
@@ -75,7 +88,7 @@ async fn no_value_of_a_secret_is_told() {
         &[("url", &good), ("body", "{{ 'canary'|canary }}")],
         &[("url", &good), ("ca.crt", "canary")],
     ];
-    let mut texts = String::new();
+    let (mut texts, mut last) = (String::new(), None);
     for (n, entries) in cases.iter().enumerate() {
         let (name, firing) = (format!("hook-{n}"), told(&format!("big-{n}"), Occasion::Firing));
         operator.secret(&name, entries).await;
@@ -83,7 +96,11 @@ async fn no_value_of_a_secret_is_told() {
         operator.put(&webhook(&name), &firing).await;
         let row = operator.until(&firing, |row| row.attempts > 0).await;
         writeln!(texts, "{}", row.last_error.expect("each fails")).unwrap();
+        last = Some(firing);
     }
+    operator.pass_a_day().await;
+    operator.pass_backoff().await;
+    operator.until(&last.unwrap(), |row| row.given_up).await;
     texts += &operator.metrics();
     for seen in ["answered 400", "answered 302", "no connection", "key url", "key headers", "key body", "key ca.crt"] {
         assert!(texts.contains(seen), "{seen}: {texts}");

@@ -125,6 +125,23 @@ async fn what_was_not_to_be_measured_is_no_part_of_a_sum() {
 }
 
 #[tokio::test]
+async fn a_volume_without_data_on_its_node_is_asked_only_what_needs_no_measuring() {
+    let database = Database::new().await;
+    let elsewhere = [unmeasured("nfs", Reason::NetworkFilesystem), unmeasured("plugin", Reason::DriverNotLocal)];
+    reported(&database, &[&[result("db", 500), unmeasured("late", Reason::VolumeTimeout)], &elsewhere[..]].concat())
+        .await;
+    execute(&database, "UPDATE volumes SET unused_since = last_seen_at - interval '9 days'").await;
+    let counts = async |rule, min_bytes| {
+        let volumes = volumes(&database, rule, Query { min_bytes, ..ALL }).await;
+        (volumes.evaluated, volumes.missing)
+    };
+    assert_eq!(counts(Rule::SizeAbove { bytes: 1 }, 0).await, (2, 1));
+    assert_eq!(counts(Rule::GrowthAbove { bytes_per_day: 1 }, 0).await, (2, 2));
+    assert_eq!(counts(Rule::UnusedLongerThan { days: 7 }, 0).await, (4, 0));
+    assert_eq!(counts(Rule::UnusedLongerThan { days: 7 }, 100).await, (2, 1), "nobody knows how big they are");
+}
+
+#[tokio::test]
 async fn what_the_last_run_did_not_measure_is_no_figure() {
     let database = Database::new().await;
     scan(&database, "t:1", &[("n1", &[("a", 2000)]), ("n2", &[("b", 3000)])]).await;

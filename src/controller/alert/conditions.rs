@@ -5,13 +5,14 @@
 //! | invalid spec | False | True |
 //! | suspended | True `Suspended` | – |
 //! | database away (but for `databaseDown`) | False `DatabaseNotReady` | – |
+//! | a VolumeScan that is asked for by name does not exist; the others are judged | False `ScanNotFound` | – |
 //! | a receiver cannot be told, e.g. its Secret is missing; rules are judged all the same | False | – |
 //! | otherwise | True `Watching` | – |
 
-use super::status::{Delivery, Judged};
+use super::status::{Delivery, Found, Judged};
 use crate::crd::conditions::{self as kind, Statement, reason};
-use crate::crd::{VolumeAlert, VolumeAlertStatus};
-use crate::domain::alert::NoData;
+use crate::crd::{AlertCounts, VolumeAlert, VolumeAlertStatus};
+use crate::domain::alert::{NoData, Scope};
 
 /// Every condition of the alert. `status` is the next status but for its conditions.
 pub(super) fn statements(alert: &VolumeAlert, judged: &Judged, status: &VolumeAlertStatus) -> Vec<Statement> {
@@ -48,10 +49,15 @@ fn ready(alert: &VolumeAlert, judged: &Judged) -> Vec<Statement> {
     if alert.spec.suspend {
         return vec![say(kind::READY, true, reason::SUSPENDED, "nothing is judged: spec.suspend")];
     }
-    if judged.found.is_none() {
+    let Some(found) = &judged.found else {
         let problem = judged.database.as_ref().and_then(|database| database.problem.as_ref());
         let message = problem.map_or("", |problem| problem.message.as_str());
         return vec![say(kind::READY, false, reason::DATABASE_NOT_READY, message)];
+    };
+    if !found.unknown_scans.is_empty() {
+        let names = found.unknown_scans.join(", ");
+        let message = format!("spec.scanSelector.names: there is no VolumeScan {names}");
+        return vec![say(kind::READY, false, reason::SCAN_NOT_FOUND, &message)];
     }
     if let Some(problem) = &judged.problem {
         return vec![say(kind::READY, false, problem.reason, &problem.message)];
@@ -90,19 +96,56 @@ fn data_available(alert: &VolumeAlert, judged: &Judged, status: &VolumeAlertStat
         return no(reason::NOT_JUDGED, "nothing is judged: spec.suspend");
     }
     if counts.evaluated == 0 {
-        return no(reason::NO_SUBJECTS, "no selected scan has results of anything that is selected");
+        return no(
+            reason::NO_SUBJECTS,
+            nothing_from(found).unwrap_or("no selected scan has results of anything that is selected"),
+        );
     }
     if counts.no_data == 0 {
         return yes(reason::ALL_MEASURED, "every subject has a figure");
     }
-    let named =
-        found.without_figure.iter().take(3).filter(|name| !name.is_empty()).cloned().collect::<Vec<_>>().join(", ");
-    let named = if named.is_empty() { String::new() } else { format!(", such as {named}") };
-    let message =
-        format!("{} of {} subjects have no figure from the last run{named}", counts.no_data, counts.evaluated);
+    let message = nothing_from(found).map_or_else(|| without_figure(alert.spec.scope, found), str::to_owned);
     match alert.spec.no_data {
         NoData::Ignore => yes(reason::MISSING_IGNORED, &message),
         NoData::Keep | NoData::Alert => no(reason::SOME_WITHOUT_FIGURE, &message),
+    }
+}
+
+/// Why there can be no figure of anything.
+fn nothing_from(found: &Found) -> Option<&'static str> {
+    match (found.scans, &found.run) {
+        (0, _) => Some("no VolumeScan is selected"),
+        (_, None) => Some("no selected VolumeScan has ended a run yet"),
+        _ => None,
+    }
+}
+
+fn without_figure(scope: Scope, found: &Found) -> String {
+    let AlertCounts { evaluated, no_data, .. } = found.counts;
+    match scope {
+        Scope::Cluster => format!(
+            "the cluster has no figure from the last run{}",
+            named(&found.without_figure, i64::try_from(found.without_figure.len()).unwrap_or(i64::MAX))
+        ),
+        Scope::Node => format!(
+            "{no_data} of {evaluated} nodes have no figure from the last run{}",
+            named(&found.without_figure, no_data)
+        ),
+        Scope::Volume => format!(
+            "{no_data} of {evaluated} volumes have no figure from the last run{}",
+            named(&found.without_figure, no_data)
+        ),
+    }
+}
+
+/// The first of these, and how many more there are in all.
+fn named(names: &[String], all: i64) -> String {
+    let first: Vec<&str> = names.iter().map(String::as_str).filter(|name| !name.is_empty()).take(3).collect();
+    let more = all.saturating_sub(i64::try_from(first.len()).unwrap_or(i64::MAX));
+    match (first.as_slice(), more) {
+        ([], _) => String::new(),
+        (first, ..=0) => format!(": {}", first.join(", ")),
+        (first, more) => format!(": {} and {more} more", first.join(", ")),
     }
 }
 
@@ -116,7 +159,7 @@ fn delivered(delivery: &Delivery) -> Statement {
             kind::NOTIFICATIONS_DELIVERED,
             false,
             reason::GIVEN_UP,
-            &format!("{given_up} notifications were given up: {error}"),
+            &format!("{given_up} notification{} given up: {error}", if *given_up == 1 { " was" } else { "s were" }),
         ),
         Delivery { last: None, .. } => {
             say(kind::NOTIFICATIONS_DELIVERED, true, reason::NOTHING_TO_TELL, "nothing was told yet")

@@ -31,7 +31,8 @@ impl Pass<'_> {
             self.end_outage(over, &health, now).await?;
         }
         self.tell_outage(verdict.outage, &health, now, silenced);
-        let (problem, deliveries) = tokio::join!(self.check(), self.deliveries());
+        let (problem, deliveries) =
+            tokio::join!(self.context().notifier.check(self.author.receivers), self.deliveries());
         let apart = self.context().notifier.apart(self.author.uid);
         let judged = Judged::database(verdict, &health, now, (apart, deliveries), problem, silenced);
         let held_back = publish::publish(self.context(), self.alert, &judged).await?;

@@ -164,7 +164,7 @@ pub(super) fn of_others(
             } else if node.is_some_and(|node| !scans.selected.iter().any(|of| of.node == node)) {
                 Some("no VolumeScan looks at its node any more")
             } else if node.is_some_and(|node| fresh.contains(node)) {
-                Some("it does not count any more: removed, not selected, or smaller than minBytes")
+                Some("it does not count any more: removed, not selected, smaller than minBytes, or without data on its node")
             } else {
                 None
             };

@@ -29,7 +29,6 @@ use status::Judged;
 use tell::Author;
 
 use super::context::Context;
-use super::notify::Problem;
 use super::pass;
 use super::unreadable;
 use crate::crd::conditions::reason;
@@ -46,7 +45,6 @@ const WHILE_AWAY: Duration = Duration::from_secs(30);
 const AT_REST: Duration = Duration::from_secs(300);
 /// After another process has judged the same alert.
 const AFTER_A_RACE: Duration = Duration::from_secs(1);
-const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What every pass shares.
 pub struct Shared {
@@ -140,7 +138,7 @@ impl Pass<'_> {
     /// Holds what scans found against the rule.
     async fn judge_results(&self, matcher: Option<&VolumeMatcher>) -> Result<Action, Error> {
         let observing = observe::observe(self.shared, self.alert, self.rule, matcher);
-        let (mut observed, problem) = tokio::join!(observing, self.check());
+        let (mut observed, problem) = tokio::join!(observing, self.context().notifier.check(self.author.receivers));
         let clock =
             observed.read.as_ref().map_or_else(|| outage::from_kubernetes(observed.now), |read| read.evaluation.now);
         let silenced = self.is_silenced(clock);
@@ -174,16 +172,6 @@ impl Pass<'_> {
         }
         let next = self.next_pass(&observed);
         Ok(Action::requeue(held_back.map_or(next, |left| next.min(left))))
-    }
-
-    /// What is wrong with a receiver; one that takes long to find out must not keep the status from being written.
-    async fn check(&self) -> Option<Problem> {
-        let check = self.context().notifier.check(self.author.receivers);
-        let late = || Problem {
-            reason: reason::RECEIVERS_NOT_CHECKED,
-            message: format!("no answer within {CHECK_DEADLINE:?}"),
-        };
-        tokio::time::timeout(CHECK_DEADLINE, check).await.unwrap_or_else(|_| Some(late()))
     }
 
     /// Alertmanager forgets what it is not told again; a silence changes nothing for what it was told before.

@@ -43,6 +43,10 @@ pub struct Read {
     pub evaluation: Evaluation,
     /// What it is judged by.
     pub rule: Rule,
+    /// How many VolumeScans are selected.
+    pub scans: usize,
+    /// Names in the spec that no VolumeScan has.
+    pub unknown_scans: Vec<String>,
     /// The newest run it is from.
     pub last_run: Option<(i64, DateTime<Utc>)>,
     /// Subjects that were looked at.
@@ -74,6 +78,8 @@ pub struct Scans {
     pub oldest: Option<DateTime<Utc>>,
     /// Each with the nodes it selects.
     pub selected: Vec<Selected>,
+    /// Names that are asked for and that none has.
+    pub unknown: Vec<String>,
 }
 
 /// Reads everything.
@@ -96,9 +102,10 @@ pub async fn observe(shared: &Shared, alert: &VolumeAlert, rule: Rule, matcher: 
 
 /// A scan that cannot be read for what it selects is taken to select every node: it has results only of those that it measured.
 fn scans(shared: &Shared, spec: &VolumeAlertSpec, fleet: &Fleet) -> Scans {
-    let mut selected = Scans::default();
+    let mut selected = Scans { unknown: asked_for(spec), ..Scans::default() };
     for scan in shared.scans.state() {
         let (name, labels) = (scan.name_any(), scan.labels());
+        selected.unknown.retain(|unknown| *unknown != name);
         let wanted = spec.scan_selector.as_ref().is_none_or(|selector| {
             selector.names.as_ref().is_none_or(|names| names.iter().any(|wanted| wanted.0 == name))
                 && selector.labels.as_ref().is_none_or(|selector| selector.matches(labels))
@@ -118,6 +125,11 @@ fn scans(shared: &Shared, spec: &VolumeAlertSpec, fleet: &Fleet) -> Scans {
         selected.uids.push(uid);
     }
     selected
+}
+
+fn asked_for(spec: &VolumeAlertSpec) -> Vec<String> {
+    let names = spec.scan_selector.as_ref().and_then(|selector| selector.names.as_ref());
+    names.into_iter().flatten().map(|name| name.0.clone()).collect()
 }
 
 /// What is read by.
@@ -162,6 +174,8 @@ impl Reader<'_> {
         Ok(Read {
             rule: self.rule,
             evaluation: Evaluation { now: runs.now, open, findings, last_told },
+            scans: self.scans.uids.len(),
+            unknown_scans: self.scans.unknown.clone(),
             last_run: runs.last_id.zip(runs.last_completed_at),
             evaluated: figures.evaluated,
             missing: figures.missing,

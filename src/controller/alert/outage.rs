@@ -175,7 +175,7 @@ pub(super) fn over(
 pub(super) fn subject(outage: Outage, health: &DatabaseHealth) -> Subject {
     let told = Rule::DatabaseDown.tell(1.0, false);
     let message = match &health.problem {
-        Some(problem) => format!("{told}: {}", problem.message),
+        Some(problem) => format!("{told} ({})", problem.reason),
         None => told,
     };
     cluster(outage, message)

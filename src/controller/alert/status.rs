@@ -52,6 +52,10 @@ pub struct Found {
     pub pending_since: Option<DateTime<Utc>>,
     /// The first subjects without a figure, by name.
     pub without_figure: Vec<String>,
+    /// How many VolumeScans are selected.
+    pub scans: usize,
+    /// Names in the spec that no VolumeScan has.
+    pub unknown_scans: Vec<String>,
     /// The newest run it is from.
     pub run: Option<EvaluatedRun>,
 }
@@ -122,8 +126,7 @@ impl Judged {
                 .into_iter()
                 .collect(),
             pending_since: verdict.outage.filter(|_| !fires).map(|outage| outage.since),
-            without_figure: Vec::new(),
-            run: None,
+            ..Found::default()
         };
         let stored = deliveries.as_ref().map(delivery).unwrap_or_default();
         let delivery = Delivery {
@@ -158,6 +161,8 @@ fn found(read: &Read) -> Found {
         firing: subjects,
         pending_since,
         without_figure: read.without_figure.clone(),
+        scans: read.scans,
+        unknown_scans: read.unknown_scans.clone(),
         run,
     }
 }

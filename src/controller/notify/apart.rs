@@ -137,8 +137,8 @@ impl Lines {
             line.waiting.pop_front();
             return false;
         };
-        line.last_error = Some(error.to_string());
-        if error.is_permanent() || head.since.elapsed() >= KEEP {
+        line.last_error = Some(error.of(&head.receiver));
+        if head.since.elapsed() >= KEEP {
             line.waiting.pop_front();
             return true;
         }

@@ -14,11 +14,14 @@ use super::metrics::Metrics;
 use super::repeats::Kept;
 use super::secret::{self, Destination, Invalid, Kind};
 use super::{Identity, Settings, alertmanager, event, post, sample, webhook};
+use crate::crd::conditions::reason;
 use crate::domain::alert::notification::{Channel, Notification, Occasion, Receiver};
 
 /// Reading the Secret, looking the address up, and the POST, in all.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Of finding out about one receiver without telling it: one that takes longer must not keep a status from being written.
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The way to receivers.
 pub(super) struct Courier {
@@ -41,9 +44,6 @@ pub(super) enum Failure {
     /// What it names cannot be used.
     #[error(transparent)]
     Destination(#[from] secret::Error),
-    /// A template cannot be filled in with this notification.
-    #[error(transparent)]
-    Template(secret::Error),
     /// There is no such Alertmanager.
     #[error(
         "there is no secretName, and this installation has no Alertmanager of its own (alerts.alertmanagerUrl of the chart)"
@@ -58,18 +58,21 @@ pub(super) enum Failure {
     /// It took too long.
     #[error("the receiver was not told within {DEADLINE:?}")]
     Late,
+    /// It took too long to find out.
+    #[error("it took longer than {CHECK_DEADLINE:?} to find out whether it can be told")]
+    NotChecked,
 }
 
 impl Failure {
-    /// Whether another try would end the same way. A Secret may be mended, a receiver may change its mind; a template was tried before.
-    pub(super) const fn is_permanent(&self) -> bool {
-        matches!(self, Self::Template(_))
+    /// The same for a status that has several receivers.
+    pub(super) fn of(&self, receiver: &Receiver) -> String {
+        format!("spec.notify[{}]: {self}", receiver.name)
     }
 
     /// Why an alert with this receiver is not ready; `None`: what its spec names is well, or may be in a moment.
     const fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Destination(error) | Self::Template(error) => match &error.kind {
+            Self::Destination(error) => match &error.kind {
                 Kind::Missing => Some("SecretMissing"),
                 Kind::NotLabelled => Some("SecretNotLabelled"),
                 Kind::Unreadable(_) => Some("SecretUnreadable"),
@@ -80,6 +83,7 @@ impl Failure {
                 Kind::Invalid(..) => Some("SecretInvalid"),
             },
             Self::NotConfigured => Some("ReceiverNotConfigured"),
+            Self::NotChecked => Some(reason::RECEIVERS_NOT_CHECKED),
             Self::Post(_) | Self::Event(_) | Self::Late => None,
         }
     }
@@ -88,9 +92,10 @@ impl Failure {
 /// What makes a VolumeAlert not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `SecretMissing`, `SecretNotLabelled`, `SecretUnreadable`, `SecretInvalid`, `ReceiverRefused` or `ReceiverNotConfigured`.
+    /// `SecretMissing`, `SecretNotLabelled`, `SecretUnreadable`, `SecretInvalid`, `ReceiverRefused`, `ReceiverNotConfigured` or
+    /// `ReceiversNotChecked`: of the first receiver.
     pub reason: &'static str,
-    /// For people; names the receiver.
+    /// For people; names each receiver that cannot be told.
     pub message: String,
 }
 
@@ -175,14 +180,17 @@ impl Courier {
         }
     }
 
-    /// What is wrong with the first of these receivers that cannot be told anything, as far as can be known without telling it.
+    /// What is wrong with those of these receivers that cannot be told anything, as far as can be known without telling them.
     pub(super) async fn check(&self, receivers: &[Receiver]) -> Option<Problem> {
-        let tried = join_all(receivers.iter().map(|receiver| self.try_out(receiver))).await;
-        receivers.iter().zip(tried).find_map(|(receiver, tried)| {
+        let tried = join_all(receivers.iter().map(async |receiver| {
+            timeout(CHECK_DEADLINE, self.try_out(receiver)).await.unwrap_or(Err(Failure::NotChecked))
+        }));
+        let problems = receivers.iter().zip(tried.await).filter_map(|(receiver, tried)| {
             let failure = tried.err()?;
-            let message = format!("spec.notify[{}]: {failure}", receiver.name);
-            Some(Problem { reason: failure.reason()?, message })
-        })
+            Some((failure.reason()?, failure.of(receiver)))
+        });
+        let (reasons, messages): (Vec<_>, Vec<_>) = problems.unzip();
+        Some(Problem { reason: reasons.first()?, message: messages.join("; ") })
     }
 
     async fn try_out(&self, receiver: &Receiver) -> Result<(), Failure> {
@@ -212,8 +220,5 @@ fn filled_in(
     } else {
         webhook::post(destination, notification)
     };
-    made.map_err(|error| match error.kind {
-        Kind::Invalid(_, Invalid::Template(_)) => Failure::Template(error),
-        _ => Failure::Destination(error),
-    })
+    Ok(made?)
 }

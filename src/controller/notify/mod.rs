@@ -81,7 +81,7 @@ impl Notifier {
         }
     }
 
-    /// What is wrong with the first of these receivers that cannot be told anything, as far as can be known without telling it.
+    /// What is wrong with those of these receivers that cannot be told anything, as far as can be known without telling them.
     pub async fn check(&self, receivers: &[Receiver]) -> Option<Problem> {
         self.courier.check(receivers).await
     }

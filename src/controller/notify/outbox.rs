@@ -121,11 +121,11 @@ impl Outbox {
         };
         match self.courier.deliver(&receiver, &notification).await {
             Ok(()) => Outcome::Delivered,
-            Err(failure) if failure.is_permanent() || due.overdue => {
+            Err(failure) if due.overdue => {
                 self.courier.gave_up(&due.alert_name, Some(&receiver), &failure);
-                Outcome::GivenUp(failure.to_string())
+                Outcome::GivenUp(failure.of(&receiver))
             }
-            Err(failure) => Outcome::Failed(failure.to_string(), backoff(u32::try_from(due.attempts).unwrap_or(0))),
+            Err(failure) => Outcome::Failed(failure.of(&receiver), backoff(u32::try_from(due.attempts).unwrap_or(0))),
         }
     }
 

@@ -33,7 +33,7 @@ impl Channel {
     }
 }
 
-/// Who is told.
+/// A receiver of what an alert tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline, extend("x-kubernetes-validations" = [

@@ -188,6 +188,12 @@ macro_rules! big_enough {
         "CASE WHEN $5 = 0 OR result.allocated_bytes >= $5 THEN true WHEN result.completeness = 'Complete' THEN false END"
     };
 }
+/// Whether a volume's data is not on its node, so that it is never measured there.
+macro_rules! elsewhere {
+    () => {
+        "coalesce(result.reason IN ('DriverNotLocal', 'NetworkFilesystem'), false)"
+    };
+}
 /// The results of volumes that are there and count, with what is known of them: `result`, `volume`, `latest`.
 macro_rules! from_results {
     () => {
@@ -201,4 +207,4 @@ macro_rules! from_results {
         )
     };
 }
-use {big_enough, from_results, with_results};
+use {big_enough, elsewhere, from_results, with_results};

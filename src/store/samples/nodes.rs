@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{FromRow, PgConnection};
 
-use super::{View, big_enough, from_results, with_results};
+use super::{View, big_enough, elsewhere, from_results, with_results};
 use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::Rule;
 use crate::store::containers::holders;
@@ -34,7 +34,9 @@ macro_rules! node_figures {
             ")::double precision END AS value,
                      result.stale OR ((result.completeness = 'Partial' OR ",
             big_enough!(),
-            " IS NULL OR (result.completeness = 'Unknown' AND result.reason NOT IN ('DriverNotLocal', 'NetworkFilesystem', 'NotMounted')))
+            " IS NULL OR (result.completeness = 'Unknown' AND NOT ",
+            elsewhere!(),
+            " AND result.reason <> 'NotMounted'))
                          AND ",
             $counts,
             ") AS lower_bound",

@@ -2,7 +2,7 @@
 
 use sqlx::{FromRow, PgConnection};
 
-use super::{View, big_enough, from_results, with_results};
+use super::{View, big_enough, elsewhere, from_results, with_results};
 use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::Rule;
 use crate::store::containers::holders;
@@ -50,10 +50,14 @@ pub struct VolumeSample {
     pub held_by_stopped: i64,
 }
 
-/// Figures of volumes: the expression of the figure over `result`, `volume` and `latest`, and whether a part of it may be missing.
+/// Figures of volumes: the expression of the figure over `result`, `volume` and `latest`, whether a part of it may be missing, and whether it
+/// is measured; where it is not, volumes without data on their node count as well, but for `minBytes`.
 /// `$6` open, `$7` limit, `$8` whether low is bad, `$9` and `$10` how many are returned.
 macro_rules! volume_figures {
     ($value:literal, $lower_bound:literal) => {
+        volume_figures!($value, $lower_bound, "true")
+    };
+    ($value:literal, $lower_bound:literal, $measured:literal) => {
         with_results!(
             ", judged AS (
                  SELECT result.volume_id, CASE WHEN result.stale OR ",
@@ -64,7 +68,11 @@ macro_rules! volume_figures {
             $lower_bound,
             " AS lower_bound",
             from_results!(),
-            "
+            " AND NOT (",
+            elsewhere!(),
+            " AND (",
+            $measured,
+            " OR $5 > 0))
              ), sample AS MATERIALIZED (
                  SELECT judged.*, CASE WHEN $8 THEN value < $7 AND NOT lower_bound ELSE value > $7 END AS beyond, open.id IS NOT NULL AS open
                  FROM judged LEFT JOIN unnest($6::bigint[]) AS open (id) ON open.id = judged.volume_id
@@ -111,6 +119,7 @@ pub async fn of_volumes(
         Rule::FilesAbove { .. } => volume_figures!("result.files", "result.completeness = 'Partial'"),
         Rule::UnusedLongerThan { .. } => volume_figures!(
             "CASE WHEN volume.unused_since IS NULL THEN 0 ELSE extract(epoch FROM volume.last_seen_at - volume.unused_since) / 86400.0 END",
+            "false",
             "false"
         ),
         Rule::CandidateBytesAbove { .. }

@@ -19,7 +19,7 @@ fn fleet() -> Fleet {
 fn scans(nodes: &[&str]) -> Scans {
     let of = |node: &&str| Selected { scan: "scan".to_owned(), node: (*node).to_owned(), unused_after_days: 30 };
     let selected = nodes.iter().map(of).collect();
-    Scans { uids: vec!["scan".to_owned()], oldest: None, selected }
+    Scans { uids: vec!["scan".to_owned()], selected, ..Scans::default() }
 }
 
 /// The sample and remark of an open volume on n1 that was not found.

@@ -12,7 +12,7 @@ use crate::controller::alert::plan;
 use crate::controller::alert::status::{self, Delivery, Found, Judged};
 use crate::controller::health::{DatabaseHealth, DatabaseProblem};
 use crate::controller::notify::Problem;
-use crate::crd::{AlertCounts, AlertState, VolumeAlert, VolumeAlertSpec, VolumeAlertStatus};
+use crate::crd::{AlertCounts, AlertState, EvaluatedRun, VolumeAlert, VolumeAlertSpec, VolumeAlertStatus};
 use crate::domain::alert::Standing;
 use crate::domain::alert::notification::{Occasion, Subject};
 
@@ -48,6 +48,10 @@ fn condition(status: &VolumeAlertStatus, type_: &str) -> (String, String) {
     (condition.status.clone(), condition.reason.clone())
 }
 
+fn message(status: &VolumeAlertStatus, type_: &str) -> String {
+    status.conditions.iter().find(|condition| condition.type_ == type_).expect(type_).message.clone()
+}
+
 fn says(status: &str, reason: &str) -> (String, String) {
     (status.to_owned(), reason.to_owned())
 }
@@ -78,6 +82,54 @@ fn missing_figures_are_said_unless_they_do_not_matter() {
     assert_eq!(said(json!({}), counts(3, 0, 0, 1)), says("False", "SomeWithoutFigure"));
     assert_eq!(said(json!({"noData": "Ignore"}), counts(3, 0, 0, 1)), says("True", "MissingIgnored"));
     assert_eq!(said(json!({}), counts(0, 0, 0, 0)), says("False", "NoSubjects"));
+}
+
+#[test]
+fn why_figures_are_missing_is_said() {
+    let run = Some(EvaluatedRun { id: 7, time: Time(now()) });
+    let some = Found { scans: 1, run, without_figure: vec!["n1/db".to_owned()], ..Found::default() };
+    let said = |scope: &str, found: Found| {
+        let judged = Judged { found: Some(found), ..super::status::found(self::counts(0, 0, 0, 0), vec![]) };
+        let alert = alert(super::spec(json!({"scope": scope})));
+        message(&status::next(&alert, &judged), "DataAvailable")
+    };
+    let nodes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    for (scope, counts, found, expected) in [
+        ("Volume", counts(0, 0, 0, 0), Found::default(), "no VolumeScan is selected"),
+        (
+            "Volume",
+            counts(0, 0, 0, 0),
+            Found { run: None, ..some.clone() },
+            "no selected VolumeScan has ended a run yet",
+        ),
+        ("Node", counts(3, 0, 0, 3), Found { run: None, ..some.clone() }, "no selected VolumeScan has ended a run yet"),
+        ("Volume", counts(0, 0, 0, 0), some.clone(), "no selected scan has results of anything that is selected"),
+        ("Volume", counts(9, 0, 0, 1), some.clone(), "1 of 9 volumes have no figure from the last run: n1/db"),
+        (
+            "Volume",
+            counts(9, 0, 0, 4),
+            some.clone(),
+            "4 of 9 volumes have no figure from the last run: n1/db and 3 more",
+        ),
+        (
+            "Cluster",
+            counts(1, 0, 0, 1),
+            Found { without_figure: nodes(&["n1", "n2", "n3", "n4"]), ..some.clone() },
+            "the cluster has no figure from the last run: n1, n2, n3 and 1 more",
+        ),
+    ] {
+        assert_eq!(said(scope, Found { counts, ..found }), expected);
+    }
+}
+
+#[test]
+fn a_scan_that_does_not_exist_is_named() {
+    let mut judged = found(counts(1, 1, 0, 0), vec![]);
+    judged.found.as_mut().unwrap().unknown_scans = vec!["nightly".to_owned(), "weekly".to_owned()];
+    let status = status::next(&alert(spec(json!({}))), &judged);
+    assert_eq!(condition(&status, "Ready"), says("False", "ScanNotFound"));
+    assert_eq!(message(&status, "Ready"), "spec.scanSelector.names: there is no VolumeScan nightly, weekly");
+    assert_eq!(status.state, Some(AlertState::Firing), "the others are judged");
 }
 
 #[test]

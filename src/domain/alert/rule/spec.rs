@@ -11,47 +11,47 @@ use super::{NAMES, Rule};
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = [exactly_one()]))]
 pub struct RuleSpec {
-    /// Disk space of a volume, or of all volumes together.
+    /// Every scope: disk space of a volume, or of all volumes together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_above: Option<Bytes>,
-    /// Disk space of a volume in percent of the file system it is on.
+    /// Scope Volume: disk space of a volume in percent of the file system it is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent_of_capacity_above: Option<Percent>,
-    /// Growth by at least five daily sizes. Volumes whose growth is not known yet count for nothing in a node's or the cluster's.
+    /// Every scope: growth by at least five daily sizes. Volumes whose growth is not known yet count for nothing in a node's or the cluster's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_above: Option<BytesPerDay>,
-    /// At its present growth a volume fills the file system it is on before so many days have passed.
+    /// Scope Volume: at its present growth a volume fills the file system it is on before so many days have passed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub full_within: Option<Days>,
-    /// Files of a volume, or of all volumes together.
+    pub full_within: Option<DaysLeft>,
+    /// Every scope: files of a volume, or of all volumes together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files_above: Option<Files>,
-    /// No running container has mounted a volume, by our own observations, for longer than this.
+    /// Scope Volume: no running container has mounted a volume, by our own observations, for longer than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unused_longer_than: Option<Days>,
-    /// Disk space of all candidates for removal that no container holds (see a VolumeScan's `unusedAfterDays`).
+    /// Scope Node or Cluster: disk space of all candidates for removal that no container holds (see a VolumeScan's `unusedAfterDays`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate_bytes_above: Option<Bytes>,
-    /// Node: the age of its newest results. Cluster: the time since a run last ended with results, or since the oldest selected scan was made,
+    /// Scope Node: the age of its newest results. Scope Cluster: the time since a run last ended with results, or since the oldest selected scan was made,
     /// when none ever did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scan_older_than: Option<Seconds>,
-    /// Nodes without a result in the last run of a scan; of several scans the one with most.
+    /// Scope Cluster: nodes without a result in the last run of a scan; of several scans the one with most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_nodes_above: Option<Nodes>,
-    /// The controller cannot use the database; works without it.
+    /// Scope Cluster: the controller cannot use the database; works without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_down: Option<DatabaseDown>,
 }
 
 macro_rules! limit {
-    ($(#[$doc:meta])* $name:ident, $field:ident: $type:ty, $min:literal, $max:literal) => {
+    ($(#[$doc:meta])* $name:ident, $(#[$limit:meta])* $field:ident: $type:ty, $min:literal, $max:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "camelCase")]
         #[schemars(inline)]
         pub struct $name {
-            /// The limit; what equals it is not above it.
+            $(#[$limit])*
             #[schemars(range(min = $min, max = $max))]
             pub $field: $type,
         }
@@ -60,31 +60,51 @@ macro_rules! limit {
 
 limit!(
     /// A limit in bytes.
-    Bytes, bytes: i64, 0, 1_000_000_000_000_000_000_i64
+    Bytes,
+    /// The limit in bytes, a whole number: 10737418240 is 10 GiB. What equals it is not above it.
+    bytes: i64, 0, 1_000_000_000_000_000_000_i64
 );
 limit!(
     /// A limit in percent.
-    Percent, percent: i32, 0, 100
+    Percent,
+    /// The limit in percent; what equals it is not above it.
+    percent: i32, 0, 100
 );
 limit!(
     /// A limit in bytes a day.
-    BytesPerDay, bytes_per_day: i64, 1, 1_000_000_000_000_000_000_i64
+    BytesPerDay,
+    /// The limit in bytes a day, a whole number: 1073741824 is 1 GiB. What equals it is not above it.
+    bytes_per_day: i64, 1, 1_000_000_000_000_000_000_i64
 );
 limit!(
     /// A limit in days.
-    Days, days: i32, 1, 3650
+    Days,
+    /// The limit in days; what equals it is not above it.
+    days: i32, 1, 3650
+);
+limit!(
+    /// A limit in days that are left.
+    DaysLeft,
+    /// The limit in days; fires below it.
+    days: i32, 1, 3650
 );
 limit!(
     /// A limit in files.
-    Files, files: i64, 0, 1_000_000_000_000_000_000_i64
+    Files,
+    /// The limit in files; what equals it is not above it.
+    files: i64, 0, 1_000_000_000_000_000_000_i64
 );
 limit!(
     /// A limit in seconds.
-    Seconds, seconds: i32, 60, 315_360_000
+    Seconds,
+    /// The limit in seconds; what equals it is not above it.
+    seconds: i32, 60, 315_360_000
 );
 limit!(
     /// A limit in nodes.
-    Nodes, nodes: i32, 0, 100_000
+    Nodes,
+    /// The limit in nodes; what equals it is not above it.
+    nodes: i32, 0, 100_000
 );
 
 /// Has nothing to set.
@@ -116,7 +136,7 @@ impl RuleSpec {
             size_above.map(|Bytes { bytes }| Rule::SizeAbove { bytes }),
             percent_of_capacity_above.map(|Percent { percent }| Rule::PercentOfCapacityAbove { percent }),
             growth_above.map(|BytesPerDay { bytes_per_day }| Rule::GrowthAbove { bytes_per_day }),
-            full_within.map(|Days { days }| Rule::FullWithin { days }),
+            full_within.map(|DaysLeft { days }| Rule::FullWithin { days }),
             files_above.map(|Files { files }| Rule::FilesAbove { files }),
             unused_longer_than.map(|Days { days }| Rule::UnusedLongerThan { days }),
             candidate_bytes_above.map(|Bytes { bytes }| Rule::CandidateBytesAbove { bytes }),
