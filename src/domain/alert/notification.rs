@@ -174,7 +174,7 @@ pub fn text(severity: Severity, alert: &str, occasion: Occasion, subjects: &[Sub
     let what = match occasion {
         Occasion::Firing => "",
         Occasion::Reminder => "still: ",
-        Occasion::Resolved => "over: ",
+        Occasion::Resolved => "resolved: ",
     };
     let first = subjects.first().map_or_else(String::new, |subject| format!("{}: {}", subject.name(), subject.message));
     let more = match subjects.len() {

@@ -198,7 +198,7 @@ fn what_is_gone_is_over_and_says_why() {
     let gone = Finding { remark: Some("the volume was removed".to_owned()), ..finding("a", Sample::Gone) };
     let plan = planned(&spec(json!({})), vec![open("a", Standing::Firing, 0)], vec![gone], 60, false);
     assert_eq!(plan.ends[0].message, "the volume was removed");
-    assert_eq!(plan.notifications[0].1.text, "[Warning] big: over: n1/a: the volume was removed");
+    assert_eq!(plan.notifications[0].1.text, "[Warning] big: resolved: n1/a: the volume was removed");
 }
 
 #[test]

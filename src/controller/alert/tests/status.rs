@@ -287,7 +287,7 @@ fn the_end_of_an_outage_is_told_when_its_alert_is_deleted() {
     let told = outages.take_gone(&[], now());
     let names: Vec<_> = told.iter().map(|(receiver, told)| (receiver.name.as_str(), told.event)).collect();
     assert_eq!(names, ["event", "chat", "ops"].map(|name| (name, Occasion::Resolved)));
-    assert_eq!(told[0].1.text, "[Warning] big: over: cluster: the VolumeAlert was deleted");
+    assert_eq!(told[0].1.text, "[Warning] big: resolved: cluster: the VolumeAlert was deleted");
     assert!(outages.is_empty());
     outages.set(&author, Some(outage));
     outages.set(&author, None);
