@@ -220,7 +220,8 @@ impl Rule {
 /// Small shares of big file systems are no zeros.
 fn percent(value: f64) -> String {
     match value {
-        _ if value >= 1.0 || value == 0.0 => format!("{value:.1} %"),
+        _ if value.fract() == 0.0 => format!("{value:.0} %"),
+        _ if value >= 1.0 => format!("{value:.1} %"),
         _ if value >= 0.01 => format!("{value:.2} %"),
         _ => "under 0.01 %".to_owned(),
     }
@@ -264,9 +265,9 @@ mod tests {
             "fills its file system in 6.9 days at its present growth, limit 7 days"
         );
         let percent = |value| told(Rule::PercentOfCapacityAbove { percent: 0 }, value);
-        assert_eq!(percent(12.34), "12.3 % of its file system, limit 0.0 %");
-        assert_eq!(percent(0.024), "0.02 % of its file system, limit 0.0 %");
-        assert_eq!(percent(0.002), "under 0.01 % of its file system, limit 0.0 %");
+        assert_eq!(percent(12.34), "12.3 % of its file system, limit 0 %");
+        assert_eq!(percent(0.024), "0.02 % of its file system, limit 0 %");
+        assert_eq!(percent(0.002), "under 0.01 % of its file system, limit 0 %");
         assert_eq!(told(Rule::ScanOlderThan { seconds: 3600 }, 7260.0), "no newer results for 2h 1m, limit 1h");
     }
 }
