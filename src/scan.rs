@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::agent::docker::{DEFAULT_DATA_ROOT, DEFAULT_SOCKET, Docker, Error};
 use crate::agent::measure::{Measurer, Target};
-use crate::agent::walk::Walker;
+use crate::agent::walk::{Threads, Walker};
 use crate::domain::bytes::HumanBytes;
 use crate::domain::measurement::{Completeness, ErrorCount, Figures, Method, VolumeReason, VolumeResult};
 use crate::domain::text::showable;
@@ -146,7 +146,7 @@ async fn docker_volumes(socket: PathBuf) -> Result<Vec<Volume>, String> {
 }
 
 async fn measure(volumes: Vec<Volume>) -> Report {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Threads::UpTo(16);
     let measurer = &Measurer::new(Walker::new(threads), &unlimited(), Instant::now() + DEADLINE);
     let mut rows: Vec<Row> = stream::iter(volumes)
         .then(|volume| async move { Row::new(measurer.measure(volume.target).await, volume.path, volume.driver) })

@@ -24,15 +24,15 @@ use uuid::Uuid;
 use self::docker::Docker;
 use self::metrics::Metrics;
 use self::session::Session;
-use self::walk::Walker;
+use self::walk::{Brake, Threads, Walker};
 use crate::config::database::{DatabaseArgs, Role};
 use crate::domain::contract::{ClaimBody, ClaimReply};
 use crate::domain::dispatch::{Offer, Refusal};
 use crate::http::{self, Check};
 use crate::store::{self, Store};
 
-/// Threads of one walk: one that reads while the other waits for the disk.
-const WALK_THREADS: usize = 2;
+/// Threads of one walk, when they pay: a cold disk answers many requests at a time as fast as one.
+const WALK_THREADS: Threads = Threads::UpTo(8);
 /// Well within the 5 s that the controller waits for an answer.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -123,7 +123,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         instance: Uuid::new_v4(),
         store,
         docker: Docker::new(docker_socket, data_root),
-        walker: Walker::new(WALK_THREADS),
+        walker: Walker::new(WALK_THREADS).with_brake(Brake::of_this_process()),
         metrics,
         problems: Problems::default(),
         current: Mutex::default(),

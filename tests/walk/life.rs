@@ -100,11 +100,11 @@ fn a_root_removed_meanwhile_is_vanished() {
     fill(&root, 200, 50);
     let walking = thread::spawn({
         let root = root.clone();
-        move || Walker::new(1).measure(&root, &Options::default())
+        move || Walker::new(Threads::Exactly(1)).measure(&root, &Options::default())
     });
     fs::rename(&root, parent.path().join("renamed")).unwrap();
     assert_eq!(walking.join().unwrap(), Outcome::Vanished);
-    assert_eq!(Walker::new(1).measure(&root, &Options::default()), Outcome::Vanished);
+    assert_eq!(Walker::new(Threads::Exactly(1)).measure(&root, &Options::default()), Outcome::Vanished);
 }
 
 #[test]
@@ -112,7 +112,9 @@ fn a_passed_deadline_leaves_a_lower_bound() {
     let root = tree();
     fill(root.path(), 300, 100);
     let options = Options { deadline: Some(Instant::now() + Duration::from_millis(2)), ..Options::default() };
-    let Outcome::Measured(measured) = Walker::new(1).measure(root.path(), &options) else { panic!("not measured") };
+    let Outcome::Measured(measured) = Walker::new(Threads::Exactly(1)).measure(root.path(), &options) else {
+        panic!("not measured")
+    };
     assert_eq!(measured.cut_short, Some(CutShort::Deadline));
     assert!(measured.totals.files < 30_000);
 }
@@ -133,7 +135,7 @@ fn cancelling_ends_a_walk_at_any_point_and_leaks_nothing() {
         let handle = Handle::default();
         let options = Options { handle: handle.clone(), ..Options::default() };
         let path = root.path().to_path_buf();
-        let walking = thread::spawn(move || Walker::new(4).measure(&path, &options));
+        let walking = thread::spawn(move || Walker::new(Threads::Exactly(4)).measure(&path, &options));
         thread::sleep(Duration::from_micros(delay * 200));
         handle.cancel();
         let cancelled = Instant::now();
@@ -157,7 +159,7 @@ fn progress_is_told_while_it_walks() {
     let root = tree();
     fill(root.path(), 10, 10);
     let handle = Handle::default();
-    Walker::new(2).measure(root.path(), &Options { handle: handle.clone(), ..Options::default() });
+    Walker::new(Threads::Exactly(2)).measure(root.path(), &Options { handle: handle.clone(), ..Options::default() });
     assert_eq!(handle.entries(), 110);
     assert_eq!(handle.bytes(), du(root.path()));
 }
@@ -168,12 +170,16 @@ fn a_whole_file_system_can_be_asked() {
     let _tmpfs = Mounted::new(root.path(), &["-t", "tmpfs", "-o", "size=64M", "tmpfs"]);
     fs::write(root.path().join("file"), [1; 1 << 20]).unwrap();
     let fast = Options { fast: true, ..Options::default() };
-    let Outcome::Measured(asked) = Walker::new(1).measure(root.path(), &fast) else { panic!("not measured") };
+    let Outcome::Measured(asked) = Walker::new(Threads::Exactly(1)).measure(root.path(), &fast) else {
+        panic!("not measured")
+    };
     assert!(asked.from_filesystem);
     assert!(asked.totals.allocated_bytes >= 1 << 20 && asked.totals.apparent_bytes.is_none());
     let below = root.path().join("below");
     fs::create_dir(&below).unwrap();
-    let Outcome::Measured(walked) = Walker::new(1).measure(&below, &fast) else { panic!("not measured") };
+    let Outcome::Measured(walked) = Walker::new(Threads::Exactly(1)).measure(&below, &fast) else {
+        panic!("not measured")
+    };
     assert!(!walked.from_filesystem, "a part of a file system must be walked");
 }
 
@@ -181,7 +187,7 @@ fn a_whole_file_system_can_be_asked() {
 fn a_budget_slows_a_walk_and_changes_no_figure() {
     let root = tree();
     fill(root.path(), 20, 50);
-    let walker = Walker::new(2);
+    let walker = Walker::new(Threads::Exactly(2));
     let totals = |options: &Options| match walker.measure(root.path(), options) {
         Outcome::Measured(measured) => (measured.totals, measured.errors, measured.cut_short),
         outcome => panic!("{outcome:?}"),

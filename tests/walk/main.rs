@@ -20,10 +20,10 @@ use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
-use volumeviz::agent::walk::{Measured, Options, Outcome, Walker};
+use volumeviz::agent::walk::{Measured, Options, Outcome, Threads, Walker};
 
 fn walk(root: &Path) -> Measured {
-    match Walker::new(2).measure(root, &Options::default()) {
+    match Walker::new(Threads::Exactly(2)).measure(root, &Options::default()) {
         Outcome::Measured(measured) => measured,
         other => panic!("{other:?}"),
     }

@@ -68,7 +68,7 @@ proptest! {
     fn any_tree_comes_to_what_plain_recursion_says(steps in prop::collection::vec(step(), 0..120), threads in 1_usize..5) {
         let root = tree();
         build(root.path(), &steps);
-        let Outcome::Measured(measured) = Walker::new(threads).measure(root.path(), &Options::default()) else { panic!("not measured") };
+        let Outcome::Measured(measured) = Walker::new(Threads::Exactly(threads)).measure(root.path(), &Options::default()) else { panic!("not measured") };
         let (files, directories, apparent) = counts(&measured);
         prop_assert_eq!((measured.totals.allocated_bytes, apparent, files, directories), naive(root.path(), &mut HashSet::new()));
         prop_assert!(measured.errors.is_empty());

@@ -7,23 +7,30 @@
 //! * A walk ends at its deadline even when the kernel does not answer: the thread that hangs is abandoned, at most [`MAX_ABANDONED`] of
 //!   them, and the device it hangs on is not touched again until it has come back.
 
+mod brake;
 mod links;
 mod mounts;
 mod open;
 mod pace;
+mod queue;
+mod reader;
 mod sums;
+mod team;
 mod tree;
 mod worker;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::brake::Allowed;
+pub use self::brake::Brake;
 pub use self::mounts::{Mount, is_mount_point};
 use self::pace::Pace;
+use self::team::{TICK, Team};
 use self::worker::Walk;
 
 /// Threads that may hang in the kernel before every further walk is refused.
@@ -38,8 +45,25 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Starts walks and remembers which devices hang.
 #[derive(Debug, Clone)]
 pub struct Walker {
-    threads: usize,
+    threads: Threads,
+    brake: Option<Arc<Brake>>,
     hung: Arc<Mutex<HashSet<Device>>>,
+}
+
+/// How many threads a walk has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// So many, at least one.
+    Exactly(usize),
+    /// As few as give nearly the speed of this many.
+    UpTo(usize),
+}
+
+impl Threads {
+    fn most(self) -> usize {
+        let (Self::Exactly(most) | Self::UpTo(most)) = self;
+        most.max(1)
+    }
 }
 
 /// A device as in `/proc/self/mountinfo`, e.g. `8:1`; the path itself where that does not tell.
@@ -174,9 +198,14 @@ pub enum Outcome {
 }
 
 impl Walker {
-    /// A walker that uses this many threads a walk, at least one.
-    pub fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1), hung: Arc::default() }
+    /// A walker that uses this many threads a walk.
+    pub fn new(threads: Threads) -> Self {
+        Self { threads, brake: None, hung: Arc::default() }
+    }
+
+    /// The same, but it backs off when others have to wait, where that can be told.
+    pub fn with_brake(self, brake: Option<Brake>) -> Self {
+        Self { brake: brake.map(Arc::new), ..self }
     }
 
     /// Measures a tree; blocks until it is done, its deadline passes or it is cancelled. It returns in time even when the kernel hangs.
@@ -206,8 +235,8 @@ impl Walker {
         if let Err(error) = started {
             return Outcome::Unreadable { kind: sums::error_kind(error.raw_os_error()) };
         }
-        let left = options.deadline.map_or(FOREVER, |deadline| deadline.saturating_duration_since(Instant::now()));
-        match receiver.recv_timeout(left) {
+        let until = options.deadline.unwrap_or_else(|| Instant::now() + FOREVER);
+        match self.lead(&walk, &receiver, until) {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Disconnected) => Outcome::Measured(walk.so_far(None)),
             Err(RecvTimeoutError::Timeout) => {
@@ -227,6 +256,23 @@ impl Walker {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits for the outcome, and has the walk's threads be as many as they should until then.
+    fn lead(&self, walk: &Arc<Walk>, outcome: &Receiver<Outcome>, until: Instant) -> Result<Outcome, RecvTimeoutError> {
+        let most = self.threads.most();
+        let mut team = matches!(self.threads, Threads::UpTo(_)).then(|| Team::new(most));
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let tick = if team.is_some() || self.brake.is_some() { left.min(TICK) } else { left };
+            match outcome.recv_timeout(tick) {
+                Err(RecvTimeoutError::Timeout) if tick < left => {}
+                ended => return ended,
+            }
+            let wanted = team.as_mut().map_or(most, |team| team.tick(walk.seen_since()));
+            let allowed = self.brake.as_ref().map_or(Allowed { threads: most, rest: 0 }, |brake| brake.allowed(most));
+            walk.keep_awake(wanted.min(allowed.threads), allowed.rest);
         }
     }
 
@@ -254,11 +300,6 @@ impl Identity {
     pub fn of(path: &Path) -> Option<Self> {
         open::identity(path).ok()
     }
-}
-
-/// The path of an entry below the root.
-fn join(components: &[&[u8]]) -> Vec<u8> {
-    components.join(&b'/')
 }
 
 #[allow(clippy::missing_fields_in_debug, reason = "a root and a count say enough")]

@@ -118,6 +118,14 @@ pub(super) fn look_up(parent: impl AsFd, name: &CStr) -> Result<Statx, Errno> {
     statx(parent, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, MASK)
 }
 
+/// A device and a number on it.
+pub(super) type Inode = (u64, u64);
+
+/// What tells an inode from every other.
+pub(super) fn inode(found: &Statx) -> Inode {
+    (u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor), found.stx_ino)
+}
+
 /// Whether something is mounted at this entry (Linux 5.8).
 pub(super) fn is_mount_root(entry: &Statx) -> bool {
     entry.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)

@@ -35,13 +35,18 @@ impl Pace {
             *paid_until = (*paid_until).max(Instant::now()) + cost;
             *paid_until
         };
-        loop {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() || is_over() {
-                return;
-            }
-            std::thread::sleep(left.min(NAP));
+        wait_until(due, is_over);
+    }
+}
+
+/// Sleeps until then, or until the walk is over.
+pub(super) fn wait_until(due: Instant, is_over: impl Fn() -> bool) {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() || is_over() {
+            return;
         }
+        std::thread::sleep(left.min(NAP));
     }
 }
 

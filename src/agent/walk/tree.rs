@@ -1,35 +1,26 @@
 //! Directories that wait to be read: each knows its parent, and is opened from it.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::open::{Opener, Refused};
+use super::lock;
+use super::open::{self, Inode, Opener, Refused};
 
-/// Descriptors kept open for directories whose children wait. Beyond it a parent is opened again, from the nearest one that is open.
-const KEPT_OPEN: usize = 256;
+/// Descriptors that a thread keeps open for directories whose children wait; of more the ones opened first are closed, and opened again from
+/// the nearest ancestor that is open.
+const KEPT_OPEN: usize = 128;
+/// Ancestors of a directory that was opened again which stay open, too: those that wait above it are next.
+const KEPT_ABOVE: usize = KEPT_OPEN / 2;
 
-/// A directory of the tree.
+/// A directory of the tree with children that wait.
 #[derive(Debug)]
 pub(super) struct Directory {
     parent: Option<Arc<Self>>,
     name: CString,
-    /// Kept for the children; the root's always is.
-    fd: Option<Kept>,
-}
-
-/// A descriptor that counts towards [`KEPT_OPEN`].
-#[derive(Debug)]
-struct Kept {
-    fd: Arc<OwnedFd>,
-    count: Arc<AtomicUsize>,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
+    inode: Inode,
+    fd: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// A directory that waits, by the name its parent lists.
@@ -40,39 +31,32 @@ pub(super) struct Waiting {
 }
 
 impl Directory {
-    pub(super) fn root(fd: Arc<OwnedFd>) -> Arc<Self> {
-        Arc::new(Self {
-            parent: None,
-            name: CString::default(),
-            fd: Some(Kept { fd, count: Arc::new(AtomicUsize::new(1)) }),
-        })
+    /// The tree's root, which stays open.
+    pub(super) fn root(fd: &Arc<OwnedFd>, inode: Inode) -> Arc<Self> {
+        Self::new(None, CString::default(), fd, inode)
     }
 
-    /// The directory just opened as `fd`, as a parent for its children; keeps the descriptor while there is room.
-    pub(super) fn below(waiting: Waiting, fd: &Arc<OwnedFd>, kept: &Arc<AtomicUsize>) -> Arc<Self> {
-        let room = kept.fetch_add(1, Ordering::Relaxed) < KEPT_OPEN;
-        let held = Kept { fd: Arc::clone(fd), count: Arc::clone(kept) };
-        Arc::new(Self { parent: Some(waiting.parent), name: waiting.name, fd: room.then_some(held) })
+    /// The directory just opened as `fd`.
+    pub(super) fn below(waiting: Waiting, fd: &Arc<OwnedFd>, inode: Inode) -> Arc<Self> {
+        Self::new(Some(waiting.parent), waiting.name, fd, inode)
     }
 
-    /// A descriptor of this directory: the one kept, or a new one by way of its ancestors.
-    pub(super) fn open(self: &Arc<Self>, opener: &Opener) -> Result<Arc<OwnedFd>, Refused> {
-        let mut closed: Vec<&Self> = Vec::new();
-        let mut directory: &Self = self;
-        let mut fd = loop {
-            match (&directory.fd, &directory.parent) {
-                (Some(kept), _) => break Arc::clone(&kept.fd),
-                (None, Some(parent)) => {
-                    closed.push(directory);
-                    directory = parent;
-                }
-                (None, None) => return Err(Refused::Vanished),
-            }
-        };
-        for directory in closed.into_iter().rev() {
-            fd = Arc::new(opener.child(&fd, &directory.name)?);
+    fn new(parent: Option<Arc<Self>>, name: CString, fd: &Arc<OwnedFd>, inode: Inode) -> Arc<Self> {
+        Arc::new(Self { parent, name, inode, fd: Mutex::new(Some(Arc::clone(fd))) })
+    }
+
+    fn kept(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.fd).clone()
+    }
+
+    fn open_below(&self, parent: &OwnedFd, opener: &Opener) -> Result<Arc<OwnedFd>, Refused> {
+        let fd = opener.child(parent, &self.name)?;
+        let found = open::look_at(&fd).map_err(Refused::Error)?;
+        // Another directory has taken its place: what waits below it was of the one that is gone.
+        if open::inode(&found) != self.inode {
+            return Err(Refused::Vanished);
         }
-        Ok(fd)
+        Ok(Arc::new(fd))
     }
 
     /// The path of an entry of this directory below the root.
@@ -84,7 +68,7 @@ impl Directory {
             directory = parent;
         }
         components.reverse();
-        super::join(&components)
+        components.join(&b'/')
     }
 }
 
@@ -95,5 +79,53 @@ impl Drop for Directory {
         while let Some(directory) = parent {
             parent = Arc::into_inner(directory).and_then(|mut directory| directory.parent.take());
         }
+    }
+}
+
+/// The directories that a thread keeps open, the newest last.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    directories: VecDeque<Arc<Directory>>,
+}
+
+impl Kept {
+    /// Keeps one open, and closes the one that was kept first when there are too many.
+    pub(super) fn keep(&mut self, directory: &Arc<Directory>) {
+        // Nothing waits below these any more.
+        while self.directories.back().is_some_and(|last| Arc::strong_count(last) == 1) {
+            self.directories.pop_back();
+        }
+        if self.directories.len() >= KEPT_OPEN
+            && let Some(first) = self.directories.pop_front()
+        {
+            // Whoever opens children from it at this moment has a share of the descriptor.
+            *lock(&first.fd) = None;
+        }
+        self.directories.push_back(Arc::clone(directory));
+    }
+
+    /// A descriptor of a directory: the one kept, or a new one by way of its ancestors.
+    pub(super) fn open(&mut self, directory: &Arc<Directory>, opener: &Opener) -> Result<Arc<OwnedFd>, Refused> {
+        if let Some(fd) = directory.kept() {
+            return Ok(fd);
+        }
+        let mut closed = vec![directory];
+        let mut fd = loop {
+            let Some(parent) = closed.last().and_then(|last| last.parent.as_ref()) else {
+                return Err(Refused::Vanished);
+            };
+            match parent.kept() {
+                Some(fd) => break fd,
+                None => closed.push(parent),
+            }
+        };
+        for (above, directory) in closed.into_iter().enumerate().rev() {
+            fd = directory.open_below(&fd, opener)?;
+            if above < KEPT_ABOVE {
+                *lock(&directory.fd) = Some(Arc::clone(&fd));
+                self.keep(directory);
+            }
+        }
+        Ok(fd)
     }
 }

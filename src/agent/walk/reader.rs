@@ -1,0 +1,309 @@
+//! One thread of a walk: takes directories, reads them, counts what is in them, and puts their subdirectories into the queue.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, RawDir, SeekFrom};
+use rustix::io::Errno;
+
+use super::open::{self, Inode, Refused};
+use super::queue::Own;
+use super::sums::Sums;
+use super::tree::{Directory, Kept, Waiting};
+use super::worker::Walk;
+
+/// Directories that may wait; a directory with more subdirectories is put aside and read on later.
+const MAX_WAITING: usize = 1 << 16;
+/// Subdirectories that a directory puts in however many wait, so that each reading gets on.
+const MIN_FOUND: usize = 256;
+/// Entries, or time, after which a thread's sums are added up, so that progress is told and a deadline loses little.
+const TELL_EVERY: u64 = 1024;
+const TELL_AFTER: Duration = Duration::from_millis(10);
+/// Entries after which the time is looked at.
+const LOOK_AT_TIME_EVERY: usize = 32;
+/// Room for some thousand entries a call.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Entries after which a thread looks whether others have nothing to do.
+const LOOK_ROUND_EVERY: usize = 256;
+/// Names handed to another thread at once: enough that handing them over costs little.
+const NAMES_AT_ONCE: usize = 512;
+/// Bunches of names that may wait, a thread: who reads must not run away from those who look.
+const BUNCHES: usize = 4;
+
+/// A piece of work.
+#[derive(Debug)]
+pub(super) enum Task {
+    Open(Waiting),
+    /// Read on from this position.
+    Resume {
+        directory: Arc<Directory>,
+        fd: Arc<OwnedFd>,
+        position: u64,
+    },
+    /// Look at these entries of a directory that is too big for one thread.
+    Look {
+        directory: Arc<Directory>,
+        fd: Arc<OwnedFd>,
+        names: Names,
+    },
+}
+
+/// Names one after the other, each with its zero.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Names {
+    fn push(&mut self, name: &CStr) {
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        self.count += 1;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &CStr> {
+        self.bytes.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+    }
+}
+
+/// What one thread has.
+pub(super) struct Reader<'a> {
+    walk: &'a Walk,
+    own: Own<Task>,
+    sums: Sums,
+    kept: Kept,
+    buffer: Vec<MaybeUninit<u8>>,
+    tell_every: u64,
+    /// When it told last.
+    told: Instant,
+}
+
+/// A directory that is open and being read.
+struct Reading {
+    fd: Arc<OwnedFd>,
+    place: Place,
+}
+
+/// Where it is: it becomes a [`Directory`] once somebody else needs it, which most never do.
+enum Place {
+    Alone(Waiting, Inode),
+    Shared(Arc<Directory>),
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(walk: &'a Walk, own: Own<Task>) -> Self {
+        let tell_every = walk.handle().pace().map_or(TELL_EVERY, |pace| pace.look_every().min(TELL_EVERY));
+        Self {
+            walk,
+            own,
+            sums: Sums::default(),
+            kept: Kept::default(),
+            buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES],
+            tell_every,
+            told: Instant::now(),
+        }
+    }
+
+    /// The thread's life.
+    pub(super) fn work(&mut self) {
+        let walk = self.walk;
+        while let Some((task, _doing)) = walk.queue().next(&self.own, || walk.is_over()) {
+            if self.sums.entries == 0 {
+                self.told = Instant::now();
+            }
+            self.perform(task);
+            // Before it sleeps for want of work, what it knows must be known.
+            if self.own.len() == 0 { self.tell() } else { self.tell_if_due() }
+        }
+        self.walk.add(std::mem::take(&mut self.sums));
+    }
+
+    fn tell_if_due(&mut self) {
+        if self.sums.entries >= self.tell_every || self.told.elapsed() >= TELL_AFTER {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        let entries = self.sums.entries;
+        self.walk.add(std::mem::take(&mut self.sums));
+        self.walk.wait_for_leave(entries, self.told.elapsed());
+        self.told = Instant::now();
+    }
+
+    fn perform(&mut self, task: Task) {
+        match task {
+            Task::Open(waiting) => {
+                if let Some(mut reading) = self.open(waiting) {
+                    self.read(&mut reading, 0);
+                }
+            }
+            Task::Resume { directory, fd, position } => {
+                self.read(&mut Reading { fd, place: Place::Shared(directory) }, position);
+            }
+            Task::Look { directory, fd, names } => {
+                self.look_at_all(&mut Reading { fd, place: Place::Shared(directory) }, &names);
+            }
+        }
+    }
+
+    fn open(&mut self, waiting: Waiting) -> Option<Reading> {
+        let opener = self.walk.opener();
+        let parent = self.kept.open(&waiting.parent, opener);
+        let child = parent.clone().and_then(|parent| opener.child(&parent, &waiting.name));
+        let found = child.and_then(|fd| Ok((open::look_at(&fd).map_err(Refused::Error)?, fd)));
+        match found {
+            Ok((found, fd)) => {
+                self.sums.count_directory(&found);
+                Some(Reading { fd: Arc::new(fd), place: Place::Alone(waiting, open::inode(&found)) })
+            }
+            Err(Refused::OtherMount) => {
+                self.sums.skip(waiting.parent.path_to(waiting.name.as_bytes()));
+                None
+            }
+            Err(Refused::Vanished) => {
+                self.sums.vanished += 1;
+                None
+            }
+            Err(Refused::Error(error)) => {
+                // It cannot be read, but its own blocks can be counted.
+                if let Ok(Ok(found)) = parent.map(|parent| open::look_up(&*parent, &waiting.name)) {
+                    self.sums.count_directory(&found);
+                }
+                self.sums.count_error(error);
+                None
+            }
+        }
+    }
+
+    /// Reads a directory from `position` on: counts what is no directory, puts in what is.
+    fn read(&mut self, reading: &mut Reading, position: u64) {
+        let fd = Arc::clone(&reading.fd);
+        if position > 0
+            && let Err(error) = rustix::fs::seek(&*fd, SeekFrom::Start(position))
+        {
+            return self.sums.count_error(error);
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.read_into(&mut buffer, &fd, reading);
+        self.buffer = buffer;
+    }
+
+    fn read_into(&mut self, buffer: &mut [MaybeUninit<u8>], fd: &OwnedFd, reading: &mut Reading) {
+        let (mut listed, mut found, mut names) = (0_usize, 0_usize, None::<Names>);
+        let room = MAX_WAITING.saturating_sub(self.walk.queue().open()).max(MIN_FOUND);
+        let mut entries = RawDir::new(fd, buffer);
+        while let Some(entry) = entries.next() {
+            if self.walk.is_over() {
+                return;
+            }
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Removed while it was read.
+                Err(Errno::NOENT) => {
+                    self.sums.vanished += 1;
+                    break;
+                }
+                Err(error) => {
+                    self.sums.count_error(error);
+                    break;
+                }
+            };
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            (listed, self.sums.entries) = (listed + 1, self.sums.entries + 1);
+            if self.sums.entries >= self.tell_every || listed.is_multiple_of(LOOK_AT_TIME_EVERY) {
+                self.tell_if_due();
+            }
+            if listed.is_multiple_of(LOOK_ROUND_EVERY) {
+                self.look_round(reading, &mut names);
+            }
+            if entry.file_type() == FileType::Directory {
+                self.put_in(reading, name);
+                found += 1;
+            } else if let Some(names) = &mut names {
+                names.push(name);
+            } else {
+                self.look_at_entry(reading, name);
+            }
+            if found >= room {
+                let (directory, fd) = (self.share(reading), Arc::clone(&reading.fd));
+                let position = entry.next_entry_cookie();
+                self.walk.queue().put_aside(Task::Resume { directory, fd, position });
+                break;
+            }
+        }
+        if let Some(names) = names {
+            self.look_at_all(reading, &names);
+        }
+    }
+
+    /// Hands over the names that were put together, and goes on putting them together while others have nothing to do.
+    fn look_round(&mut self, reading: &mut Reading, names: &mut Option<Names>) {
+        if names.as_ref().is_some_and(|names| names.count >= NAMES_AT_ONCE)
+            && let Some(names) = names.take()
+        {
+            let (directory, fd) = (self.share(reading), Arc::clone(&reading.fd));
+            self.walk.queue().push(&self.own, Task::Look { directory, fd, names });
+        }
+        let wanted = self.walk.queue().has_idle() && self.own.len() < BUNCHES;
+        match (&names, wanted) {
+            (None, true) => *names = Some(Names::default()),
+            (Some(_), false) => {
+                if let Some(names) = names.take() {
+                    self.look_at_all(reading, &names);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at_all(&mut self, reading: &mut Reading, names: &Names) {
+        for name in names.iter() {
+            if self.walk.is_over() {
+                return;
+            }
+            self.look_at_entry(reading, name);
+        }
+    }
+
+    fn look_at_entry(&mut self, reading: &mut Reading, name: &CStr) {
+        let found = match open::look_up(&*reading.fd, name) {
+            Ok(found) => found,
+            Err(Errno::NOENT) => return self.sums.vanished += 1,
+            Err(error) => return self.sums.count_error(error),
+        };
+        if open::is_mount_root(&found) {
+            let path = self.share(reading).path_to(name.to_bytes());
+            self.sums.skip(path);
+        } else if FileType::from_raw_mode(found.stx_mode.into()) == FileType::Directory {
+            // A file system that does not tell kinds when it lists.
+            self.put_in(reading, name);
+        } else if found.stx_nlink <= 1 || self.walk.links().is_first(open::inode(&found), found.stx_nlink) {
+            self.sums.count_file(&found);
+        }
+    }
+
+    fn put_in(&mut self, reading: &mut Reading, name: &CStr) {
+        let parent = self.share(reading);
+        self.walk.queue().push(&self.own, Task::Open(Waiting { parent, name: name.to_owned() }));
+    }
+
+    /// The directory that is being read, for whoever goes on below it.
+    fn share(&mut self, reading: &mut Reading) -> Arc<Directory> {
+        match &reading.place {
+            Place::Shared(directory) => Arc::clone(directory),
+            Place::Alone(waiting, inode) => {
+                let directory = Directory::below(waiting.clone(), &reading.fd, *inode);
+                self.kept.keep(&directory);
+                reading.place = Place::Shared(Arc::clone(&directory));
+                directory
+            }
+        }
+    }
+}
