@@ -24,7 +24,7 @@ use uuid::Uuid;
 use self::docker::Docker;
 use self::metrics::Metrics;
 use self::session::Session;
-use self::walk::{Brake, Threads, Walker};
+use self::walk::{Threads, Walker};
 use crate::config::database::{DatabaseArgs, Role};
 use crate::domain::contract::{ClaimBody, ClaimReply};
 use crate::domain::dispatch::{Offer, Refusal};
@@ -123,7 +123,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         instance: Uuid::new_v4(),
         store,
         docker: Docker::new(docker_socket, data_root),
-        walker: Walker::new(WALK_THREADS).with_brake(Brake::of_this_process()),
+        walker: walker(),
         metrics,
         problems: Problems::default(),
         current: Mutex::default(),
@@ -138,6 +138,16 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         served = http::serve(listener, router) => served.map_err(Error::from),
         () = agent.stopped() => Ok(()),
     }
+}
+
+fn walker() -> Walker {
+    let walker = Walker::new(WALK_THREADS).kind();
+    if !walker.has_brake() {
+        tracing::info!(
+            "no cgroup of version 2 tells our own share of waiting: walks go on as fast when workloads have to wait"
+        );
+    }
+    walker
 }
 
 impl Agent {

@@ -22,7 +22,7 @@ const RESOURCES: [&str; 3] = ["io", "cpu", "memory"];
 
 /// Shared by all walks of a process.
 #[derive(Debug)]
-pub struct Brake {
+pub(super) struct Brake {
     system: PathBuf,
     own: PathBuf,
     state: Mutex<State>,
@@ -48,7 +48,7 @@ pub(super) struct Allowed {
 
 impl Brake {
     /// By the kernel's files; `None` where they do not tell what is ours.
-    pub fn of_this_process() -> Option<Self> {
+    pub(super) fn of_this_process() -> Option<Self> {
         let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
         Self::at("/proc/pressure".into(), Path::new("/sys/fs/cgroup").join(own))

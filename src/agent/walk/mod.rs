@@ -15,6 +15,7 @@ mod pace;
 mod queue;
 mod reader;
 mod sums;
+mod sys;
 mod team;
 mod tree;
 mod worker;
@@ -26,8 +27,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::brake::Allowed;
-pub use self::brake::Brake;
+use self::brake::{Allowed, Brake};
 pub use self::mounts::{Mount, is_mount_point};
 use self::pace::Pace;
 use self::team::{TICK, Team};
@@ -46,6 +46,7 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Debug, Clone)]
 pub struct Walker {
     threads: Threads,
+    is_kind: bool,
     brake: Option<Arc<Brake>>,
     hung: Arc<Mutex<HashSet<Device>>>,
 }
@@ -200,12 +201,18 @@ pub enum Outcome {
 impl Walker {
     /// A walker that uses this many threads a walk.
     pub fn new(threads: Threads) -> Self {
-        Self { threads, brake: None, hung: Arc::default() }
+        Self { threads, is_kind: false, brake: None, hung: Arc::default() }
     }
 
-    /// The same, but it backs off when others have to wait, where that can be told.
-    pub fn with_brake(self, brake: Option<Brake>) -> Self {
-        Self { brake: brake.map(Arc::new), ..self }
+    /// The same for a machine that others work on: it takes the disk only when nobody else wants it, where the I/O scheduler heeds that, and
+    /// backs off when others have to wait, where the kernel tells that.
+    pub fn kind(self) -> Self {
+        Self { is_kind: true, brake: Brake::of_this_process().map(Arc::new), ..self }
+    }
+
+    /// Whether it can tell that others have to wait.
+    pub const fn has_brake(&self) -> bool {
+        self.brake.is_some()
     }
 
     /// Measures a tree; blocks until it is done, its deadline passes or it is cancelled. It returns in time even when the kernel hangs.
@@ -216,11 +223,12 @@ impl Walker {
             return Outcome::DeviceHung;
         }
         let whole = options.fast && mount.is_some_and(|mount| mount.is_whole_at(root));
-        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, options.handle.clone()));
+        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, self.is_kind, options.handle.clone()));
         let (sender, receiver) = sync_channel(1);
         let started = std::thread::Builder::new().name("walk".to_owned()).spawn({
             let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
             move || {
+                walk.begin_thread();
                 let mut outcome = if whole { mounts::ask(walk.root()) } else { walk.run() };
                 if let Outcome::Measured(measured) = &mut outcome {
                     measured.filesystem = mounts::filesystem(walk.root());

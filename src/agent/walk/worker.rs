@@ -14,6 +14,7 @@ use super::pace;
 use super::queue::Queue;
 use super::reader::{Reader, Task};
 use super::sums::{Sums, error_kind};
+use super::sys;
 use super::tree::Directory;
 use super::{CutShort, Handle, Identity, Measured, Outcome, Threads, Totals, lock};
 
@@ -21,6 +22,7 @@ use super::{CutShort, Handle, Identity, Measured, Outcome, Threads, Totals, lock
 pub(super) struct Walk {
     root: PathBuf,
     threads: Threads,
+    is_kind: bool,
     handle: Handle,
     /// The deadline passed: like a cancel, but told apart.
     stopped: AtomicBool,
@@ -38,10 +40,11 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(root: PathBuf, threads: Threads, handle: Handle) -> Self {
+    pub(super) fn new(root: PathBuf, threads: Threads, is_kind: bool, handle: Handle) -> Self {
         Self {
             root,
             threads,
+            is_kind,
             handle,
             stopped: AtomicBool::new(false),
             finished: AtomicBool::new(false),
@@ -89,6 +92,16 @@ impl Walk {
 
     pub(super) fn is_over(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || self.handle.is_cancelled()
+    }
+
+    /// What every thread of the walk does first.
+    pub(super) fn begin_thread(&self) {
+        if self.is_kind
+            && let Err(error) = sys::yield_the_disk()
+        {
+            // A seccomp profile may refuse it. The walk is as right without it.
+            tracing::debug!("unable to leave the disk to others: {error}");
+        }
     }
 
     /// Walks the tree with all threads.
@@ -141,7 +154,10 @@ impl Walk {
             && let Some(own) = self.queue.claim()
         {
             let walk = Arc::clone(self);
-            let work = move || Reader::new(&walk, own).work();
+            let work = move || {
+                walk.begin_thread();
+                Reader::new(&walk, own).work();
+            };
             // A helper that cannot be started is one thread less.
             helpers.extend(std::thread::Builder::new().name("walk-helper".to_owned()).spawn(work));
         }
@@ -211,7 +227,8 @@ mod tests {
     fn the_fallback_without_openat2_finds_the_same() {
         let root = tree();
         let walk = |opener| {
-            let walk = Walk { opener, ..Walk::new(root.path().to_path_buf(), Threads::Exactly(1), Handle::default()) };
+            let walk =
+                Walk { opener, ..Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, Handle::default()) };
             Arc::new(walk).run()
         };
         let (with, without) = (walk(Opener::new()), walk(Opener::without_openat2()));
