@@ -19,6 +19,8 @@ const RENAME_RETRIES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Opener {
     has_openat2: AtomicBool,
+    #[cfg(test)]
+    pub(super) opened: std::sync::atomic::AtomicUsize,
 }
 
 /// Why a child was not opened.
@@ -42,13 +44,17 @@ pub(super) const MASK: StatxFlags = StatxFlags::TYPE
 
 impl Opener {
     pub(super) const fn new() -> Self {
-        Self { has_openat2: AtomicBool::new(true) }
+        Self {
+            has_openat2: AtomicBool::new(true),
+            #[cfg(test)]
+            opened: std::sync::atomic::AtomicUsize::new(0),
+        }
     }
 
     /// One that acts as on a kernel without `openat2`.
     #[cfg(test)]
     pub(super) const fn without_openat2() -> Self {
-        Self { has_openat2: AtomicBool::new(false) }
+        Self { has_openat2: AtomicBool::new(false), ..Self::new() }
     }
 
     /// Opens the root by its path. A symbolic link in its last component is refused: a volume's root is none.
@@ -58,6 +64,8 @@ impl Opener {
 
     /// Opens a directory by the name that its parent lists.
     pub(super) fn child(&self, parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Refused> {
+        #[cfg(test)]
+        self.opened.fetch_add(1, Ordering::Relaxed);
         if self.has_openat2.load(Ordering::Relaxed) {
             match Self::confined(parent, name) {
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2.store(false, Ordering::Relaxed),

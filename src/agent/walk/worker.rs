@@ -236,4 +236,23 @@ mod tests {
         let Outcome::Measured(measured) = with else { panic!("{with:?}") };
         assert_eq!((measured.totals.files, measured.totals.directories), (4, Some(6)));
     }
+
+    /// Else each would be opened anew by way of hundreds of others.
+    #[test]
+    fn in_a_deep_tree_the_next_ancestors_stay_open() {
+        let root = tempfile::tempdir().unwrap();
+        let mut path = root.path().to_path_buf();
+        for _ in 0..600 {
+            path.push("d");
+            fs::create_dir(&path).unwrap();
+            for name in ["a", "b"] {
+                fs::create_dir(path.join(name)).unwrap();
+            }
+        }
+        let walk = Arc::new(Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, Handle::default()));
+        let Outcome::Measured(measured) = walk.run() else { panic!("not measured") };
+        assert_eq!(measured.totals.directories, Some(1801));
+        let opened = walk.opener.opened.load(Ordering::Relaxed);
+        assert!(opened < 3 * 1801, "{opened}");
+    }
 }
