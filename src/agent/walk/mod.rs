@@ -3,7 +3,8 @@
 //! * Only this tree: no other mount is entered (`openat2` with `RESOLVE_NO_XDEV`), no symbolic link followed, no FIFO or device opened.
 //! * Each inode once: hard links are recognised by (device, inode).
 //! * Totals **and** errors: a number whose [`Outcome::Measured`] lists errors, or was cut short, is a lower bound.
-//! * Bounded memory and descriptors whatever the tree; only the table of hard links grows with it.
+//! * Bounded memory and descriptors whatever the tree. The table of hard links holds a million inodes whose other names were not seen yet; the
+//!   names of further ones count by their share of the inode, and are told as errors (`TooManyLinks`).
 //! * A walk ends at its deadline even when the kernel does not answer: the thread that hangs is abandoned, at most [`MAX_ABANDONED`] of
 //!   them, and the device it hangs on is not touched again until it has come back.
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, RawDir, SeekFrom};
 use rustix::io::Errno;
 
+use super::links::Counts;
 use super::open::{self, Inode, Refused};
 use super::queue::Own;
 use super::sums::Sums;
@@ -284,8 +285,14 @@ impl<'a> Reader<'a> {
         } else if FileType::from_raw_mode(found.stx_mode.into()) == FileType::Directory {
             // A file system that does not tell kinds when it lists.
             self.put_in(reading, name);
-        } else if found.stx_nlink <= 1 || self.walk.links().is_first(open::inode(&found), found.stx_nlink) {
+        } else if found.stx_nlink <= 1 {
             self.sums.count_file(&found);
+        } else {
+            match self.walk.links().counts(open::inode(&found), found.stx_nlink) {
+                Counts::All => self.sums.count_file(&found),
+                Counts::Share => self.sums.count_share(&found),
+                Counts::Nothing => {}
+            }
         }
     }
 

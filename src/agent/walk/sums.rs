@@ -7,12 +7,18 @@ use rustix::io::Errno;
 
 use super::MAX_LISTED_MOUNTS;
 
+/// Shares of an inode, divisible by most numbers of names.
+const SHARES: u64 = 720_720;
+/// Names that were counted by their share of an inode: what they come to is a lower bound.
+const TOO_MANY_LINKS: &str = "TooManyLinks";
+
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     pub(super) allocated: u64,
     pub(super) apparent: u64,
     pub(super) files: u64,
+    file_shares: u64,
     pub(super) directories: u64,
     pub(super) vanished: u64,
     pub(super) entries: u64,
@@ -44,6 +50,22 @@ impl Sums {
         }
     }
 
+    /// A name of an inode that has others, when nobody remembers which were seen: all of them together count it once.
+    pub(super) fn count_share(&mut self, entry: &Statx) {
+        let links = u64::from(entry.stx_nlink).max(1);
+        self.file_shares = self.file_shares.saturating_add(SHARES / links);
+        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512) / links);
+        if FileType::from_raw_mode(entry.stx_mode.into()) == FileType::RegularFile {
+            self.apparent = self.apparent.saturating_add(entry.stx_size / links);
+        }
+        *self.errors.entry(TOO_MANY_LINKS.to_owned()).or_default() += 1;
+    }
+
+    /// Non-directory inodes, also those that were counted by shares.
+    pub(super) const fn all_files(&self) -> u64 {
+        self.files.saturating_add(self.file_shares / SHARES)
+    }
+
     pub(super) fn count_error(&mut self, error: Errno) {
         *self.errors.entry(error_kind(Some(error.raw_os_error()))).or_default() += 1;
     }
@@ -55,10 +77,11 @@ impl Sums {
     }
 
     pub(super) fn merge(&mut self, other: Self) {
-        let Self { allocated, apparent, files, directories, vanished, entries, errors, skipped } = other;
+        let Self { allocated, apparent, files, file_shares, directories, vanished, entries, errors, skipped } = other;
         self.allocated = self.allocated.saturating_add(allocated);
         self.apparent = self.apparent.saturating_add(apparent);
         self.files = self.files.saturating_add(files);
+        self.file_shares = self.file_shares.saturating_add(file_shares);
         self.directories = self.directories.saturating_add(directories);
         self.vanished = self.vanished.saturating_add(vanished);
         self.entries = self.entries.saturating_add(entries);
@@ -97,5 +120,20 @@ mod tests {
     fn errors_without_a_name_have_their_number() {
         assert_eq!(error_kind(Some(Errno::ACCESS.raw_os_error())), "PermissionDenied");
         assert_eq!(error_kind(Some(Errno::DOM.raw_os_error())), format!("Errno{}", Errno::DOM.raw_os_error()));
+    }
+
+    #[test]
+    fn the_shares_of_all_names_add_up_to_the_inode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, [1; 12_288]).unwrap();
+        std::fs::hard_link(&path, folder.path().join("b")).unwrap();
+        std::fs::hard_link(&path, folder.path().join("c")).unwrap();
+        let found = super::super::open::look_at(std::fs::File::open(&path).unwrap()).unwrap();
+        let (mut whole, mut shares) = (Sums::default(), Sums::default());
+        whole.count_file(&found);
+        (0..3).for_each(|_| shares.count_share(&found));
+        assert_eq!((shares.allocated, shares.apparent), (whole.allocated, whole.apparent));
+        assert_eq!((shares.all_files(), shares.errors[TOO_MANY_LINKS]), (1, 3));
     }
 }

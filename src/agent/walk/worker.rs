@@ -175,7 +175,7 @@ impl Walk {
             totals: Totals {
                 allocated_bytes: sums.allocated,
                 apparent_bytes: Some(sums.apparent),
-                files: sums.files,
+                files: sums.all_files(),
                 directories: Some(sums.directories),
             },
             from_filesystem: false,
