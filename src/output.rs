@@ -12,11 +12,17 @@ pub struct Error(#[source] std::io::Error);
 
 /// Prints lines. A reader that has enough (`| head`) ends it without an error; `println!` would panic.
 pub fn print(lines: impl IntoIterator<Item = impl Display>) -> Result<(), Error> {
+    try_print(lines).map(drop)
+}
+
+/// Whether the reader wants more.
+fn try_print(lines: impl IntoIterator<Item = impl Display>) -> Result<bool, Error> {
     let mut out = std::io::stdout().lock();
     let printed = lines.into_iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
     match printed {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error(error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error(error)),
     }
 }
 
@@ -24,4 +30,10 @@ pub fn print(lines: impl IntoIterator<Item = impl Display>) -> Result<(), Error>
 pub fn print_json(document: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(document).map_err(|error| Error(error.into()))?;
     print([text])
+}
+
+/// Prints one JSON document on a line of its own; `false`: its reader has enough.
+pub fn print_json_line(document: &impl Serialize) -> Result<bool, Error> {
+    let text = serde_json::to_string(document).map_err(|error| Error(error.into()))?;
+    try_print([text])
 }

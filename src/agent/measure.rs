@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::walk::{self, CutShort, Handle, Measured, Mount, Options, Outcome, Walker, is_mount_point};
+use super::walk::{self, CutShort, Details, Handle, Measured, Mount, Options, Outcome, Walker, Wanted, is_mount_point};
 use crate::domain::contract::{Engine, InventoryVolume};
 use crate::domain::measurement::{Completeness, ErrorCount, Figures, Filesystem, Method, VolumeReason, VolumeResult};
 use crate::domain::text;
@@ -102,23 +102,35 @@ impl Measurer {
 
     /// Measures one volume.
     pub async fn measure(&self, target: Target) -> VolumeResult {
+        self.measure_in_detail(target, Wanted::default()).await.0
+    }
+
+    /// Measures one volume, and collects these details of it.
+    pub async fn measure_in_detail(&self, target: Target, details: Wanted) -> (VolumeResult, Option<Details>) {
         let Target { volume, path } = target;
         let path = match path {
-            Ok(_) if self.mode == Mode::Inventory => return VolumeResult::unknown(volume, VolumeReason::NotMeasured),
+            Ok(_) if self.mode == Mode::Inventory => {
+                return (VolumeResult::unknown(volume, VolumeReason::NotMeasured), None);
+            }
             Ok(path) => path,
-            Err(reason) => return VolumeResult::unknown(volume, reason),
+            Err(reason) => return (VolumeResult::unknown(volume, reason), None),
         };
         let started = Instant::now();
         let options = Options {
             fast: self.mode == Mode::Fast,
             deadline: Some(self.deadline.min(started + self.volume_timeout)),
             handle: self.handle.clone(),
+            details,
         };
         let walker = self.walker.clone();
         let outcome = tokio::task::spawn_blocking(move || walker.measure(&path, &options)).await;
-        let outcome = outcome.unwrap_or_else(|error| Outcome::Unreadable { kind: error.to_string() });
+        let mut outcome = outcome.unwrap_or_else(|error| Outcome::Unreadable { kind: error.to_string() });
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        VolumeResult { duration_ms, ..result(volume, outcome) }
+        let details = match &mut outcome {
+            Outcome::Measured(measured) => measured.details.take(),
+            _ => None,
+        };
+        (VolumeResult { duration_ms, ..result(volume, outcome) }, details)
     }
 }
 
@@ -140,7 +152,8 @@ fn result(volume: String, outcome: Outcome) -> VolumeResult {
 }
 
 fn figures(volume: String, measured: Measured) -> VolumeResult {
-    let Measured { totals, from_filesystem, errors, vanished: _, skipped_mounts, cut_short, filesystem } = measured;
+    let Measured { totals, from_filesystem, errors, vanished: _, skipped_mounts, cut_short, filesystem, details: _ } =
+        measured;
     let reason = match cut_short {
         Some(CutShort::Deadline | CutShort::Cancelled) => Some(VolumeReason::VolumeTimeout),
         None if errors.is_empty() => None,

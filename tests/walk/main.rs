@@ -11,6 +11,7 @@
 )]
 
 mod corpus;
+mod details;
 mod life;
 mod random;
 

@@ -9,14 +9,14 @@ use super::*;
 
 /// What to do to a growing tree; numbers choose among what is there.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Folder(usize),
     File(usize, u16),
     HardLink(usize, usize),
     SymbolicLink(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         any::<usize>().prop_map(Step::Folder),
         any::<(usize, u16)>().prop_map(|(at, size)| Step::File(at, size)),
@@ -25,7 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn build(root: &Path, steps: &[Step]) {
+pub(crate) fn build(root: &Path, steps: &[Step]) {
     let (mut folders, mut files) = (vec![root.to_path_buf()], Vec::new());
     for (n, step) in steps.iter().enumerate() {
         let place = |at: usize| folders[at % folders.len()].join(n.to_string());

@@ -9,6 +9,7 @@
 //!   them, and the device it hangs on is not touched again until it has come back.
 
 mod brake;
+mod details;
 mod links;
 mod mounts;
 mod open;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::brake::{Allowed, Brake};
+pub use self::details::{AGES_IN_DAYS, Biggest, Details, Extension, Groups, Histogram, MAX_TOP, SIZES, Share, Wanted};
 pub use self::mounts::{Mount, is_mount_point};
 use self::pace::Pace;
 use self::team::{TICK, Team};
@@ -76,6 +78,8 @@ type Device = String;
 pub struct Options {
     /// Ask the file system instead of walking where the tree is a whole file system.
     pub fast: bool,
+    /// What to tell beside the totals. A file system that is asked tells nothing of it.
+    pub details: Wanted,
     /// When to stop with what is known by then.
     pub deadline: Option<Instant>,
     /// Tells how far the walk is, and stops it.
@@ -163,6 +167,8 @@ pub struct Measured {
     pub cut_short: Option<CutShort>,
     /// The file system the root is on, asked when the walk was over.
     pub filesystem: Option<Filesystem>,
+    /// What was asked for beside.
+    pub details: Option<Details>,
 }
 
 /// How big a file system is, and what is left of it.
@@ -224,7 +230,7 @@ impl Walker {
             return Outcome::DeviceHung;
         }
         let whole = options.fast && mount.is_some_and(|mount| mount.is_whole_at(root));
-        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, self.is_kind, options.handle.clone()));
+        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, self.is_kind, options));
         let (sender, receiver) = sync_channel(1);
         let started = std::thread::Builder::new().name("walk".to_owned()).spawn({
             let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());

@@ -34,7 +34,7 @@ pub(super) enum Refused {
     Error(Errno),
 }
 
-/// What a walk wants to know of an inode.
+/// What every walk wants to know of an inode.
 pub(super) const MASK: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::NLINK)
     .union(StatxFlags::INO)
@@ -122,8 +122,8 @@ pub(super) fn look_at(fd: impl AsFd) -> Result<Statx, Errno> {
 }
 
 /// Looks at an entry without following it, opening it or mounting anything there.
-pub(super) fn look_up(parent: impl AsFd, name: &CStr) -> Result<Statx, Errno> {
-    statx(parent, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, MASK)
+pub(super) fn look_up(parent: impl AsFd, name: &CStr, mask: StatxFlags) -> Result<Statx, Errno> {
+    statx(parent, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, mask)
 }
 
 /// A device and a number on it.

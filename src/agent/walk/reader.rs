@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, RawDir, SeekFrom};
+use rustix::fs::{FileType, RawDir, SeekFrom, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::details::Collector;
 use super::links::Counts;
 use super::open::{self, Inode, Refused};
 use super::queue::Own;
-use super::sums::Sums;
+use super::sums::{Sums, allocated};
 use super::tree::{Directory, Kept, Waiting};
 use super::worker::Walk;
 
@@ -75,6 +76,10 @@ pub(super) struct Reader<'a> {
     walk: &'a Walk,
     own: Own<Task>,
     sums: Sums,
+    /// When they are wanted.
+    details: Option<Collector>,
+    /// What to ask of each file.
+    mask: StatxFlags,
     kept: Kept,
     buffer: Vec<MaybeUninit<u8>>,
     tell_every: u64,
@@ -82,16 +87,28 @@ pub(super) struct Reader<'a> {
     told: Instant,
 }
 
-/// A directory that is open and being read.
+/// A directory that is open and being read, or a part of it.
 struct Reading {
     fd: Arc<OwnedFd>,
     place: Place,
+    /// Bytes allocated to what was found directly in it, and to itself.
+    allocated: u64,
 }
 
 /// Where it is: it becomes a [`Directory`] once somebody else needs it, which most never do.
 enum Place {
     Alone(Waiting, Inode),
     Shared(Arc<Directory>),
+}
+
+impl Place {
+    /// The path of an entry below the root.
+    fn path_to(&self, name: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Alone(waiting, _) => waiting.parent.path_to(&[waiting.name.as_bytes(), name].join(&b'/')),
+            Self::Shared(directory) => directory.path_to(name),
+        }
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -101,6 +118,8 @@ impl<'a> Reader<'a> {
             walk,
             own,
             sums: Sums::default(),
+            details: walk.collector(),
+            mask: walk.wanted().mask(),
             kept: Kept::default(),
             buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES],
             tell_every,
@@ -120,6 +139,9 @@ impl<'a> Reader<'a> {
             if self.own.len() == 0 { self.tell() } else { self.tell_if_due() }
         }
         self.walk.add(std::mem::take(&mut self.sums));
+        if let Some(details) = self.details.take() {
+            self.walk.add_details(details);
+        }
     }
 
     fn tell_if_due(&mut self) {
@@ -140,13 +162,31 @@ impl<'a> Reader<'a> {
             Task::Open(waiting) => {
                 if let Some(mut reading) = self.open(waiting) {
                     self.read(&mut reading, 0);
+                    self.end(&reading);
                 }
             }
             Task::Resume { directory, fd, position } => {
-                self.read(&mut Reading { fd, place: Place::Shared(directory) }, position);
+                let mut reading = Reading { fd, place: Place::Shared(directory), allocated: 0 };
+                self.read(&mut reading, position);
+                self.end(&reading);
             }
             Task::Look { directory, fd, names } => {
-                self.look_at_all(&mut Reading { fd, place: Place::Shared(directory) }, &names);
+                let mut reading = Reading { fd, place: Place::Shared(directory), allocated: 0 };
+                self.look_at_all(&mut reading, &names);
+                self.end(&reading);
+            }
+        }
+    }
+
+    /// Counts a directory among the details once all of its parts were read.
+    fn end(&mut self, reading: &Reading) {
+        let Some(details) = &mut self.details else { return };
+        match &reading.place {
+            Place::Alone(waiting, _) => details.count_directory(reading.allocated, || waiting.path()),
+            Place::Shared(directory) => {
+                if let Some(allocated) = directory.end_part(reading.allocated) {
+                    details.count_directory(allocated, || directory.path());
+                }
             }
         }
     }
@@ -159,10 +199,11 @@ impl<'a> Reader<'a> {
         match found {
             Ok((found, fd)) => {
                 self.sums.count_directory(&found);
-                Some(Reading { fd: Arc::new(fd), place: Place::Alone(waiting, open::inode(&found)) })
+                let place = Place::Alone(waiting, open::inode(&found));
+                Some(Reading { fd: Arc::new(fd), place, allocated: allocated(&found) })
             }
             Err(Refused::OtherMount) => {
-                self.sums.skip(waiting.parent.path_to(waiting.name.as_bytes()));
+                self.sums.skip(waiting.path());
                 None
             }
             Err(Refused::Vanished) => {
@@ -171,8 +212,11 @@ impl<'a> Reader<'a> {
             }
             Err(Refused::Error(error)) => {
                 // It cannot be read, but its own blocks can be counted.
-                if let Ok(Ok(found)) = parent.map(|parent| open::look_up(&*parent, &waiting.name)) {
+                if let Ok(Ok(found)) = parent.map(|parent| open::look_up(&*parent, &waiting.name, self.mask)) {
                     self.sums.count_directory(&found);
+                    if let Some(details) = &mut self.details {
+                        details.count_directory(allocated(&found), || waiting.path());
+                    }
                 }
                 self.sums.count_error(error);
                 None
@@ -235,6 +279,7 @@ impl<'a> Reader<'a> {
             if found >= room {
                 let (directory, fd) = (self.share(reading), Arc::clone(&reading.fd));
                 let position = entry.next_entry_cookie();
+                directory.begin_part();
                 self.walk.queue().put_aside(Task::Resume { directory, fd, position });
                 break;
             }
@@ -250,6 +295,7 @@ impl<'a> Reader<'a> {
             && let Some(names) = names.take()
         {
             let (directory, fd) = (self.share(reading), Arc::clone(&reading.fd));
+            directory.begin_part();
             self.walk.queue().push(&self.own, Task::Look { directory, fd, names });
         }
         let wanted = self.walk.queue().has_idle() && self.own.len() < BUNCHES;
@@ -274,7 +320,7 @@ impl<'a> Reader<'a> {
     }
 
     fn look_at_entry(&mut self, reading: &mut Reading, name: &CStr) {
-        let found = match open::look_up(&*reading.fd, name) {
+        let found = match open::look_up(&*reading.fd, name, self.mask) {
             Ok(found) => found,
             Err(Errno::NOENT) => return self.sums.vanished += 1,
             Err(error) => return self.sums.count_error(error),
@@ -286,13 +332,21 @@ impl<'a> Reader<'a> {
             // A file system that does not tell kinds when it lists.
             self.put_in(reading, name);
         } else if found.stx_nlink <= 1 {
-            self.sums.count_file(&found);
+            self.count_file(reading, &found, name);
         } else {
             match self.walk.links().counts(open::inode(&found), found.stx_nlink) {
-                Counts::All => self.sums.count_file(&found),
+                Counts::All => self.count_file(reading, &found, name),
                 Counts::Share => self.sums.count_share(&found),
                 Counts::Nothing => {}
             }
+        }
+    }
+
+    fn count_file(&mut self, reading: &mut Reading, found: &Statx, name: &CStr) {
+        self.sums.count_file(found);
+        if let Some(details) = &mut self.details {
+            reading.allocated = reading.allocated.saturating_add(allocated(found));
+            details.count_file(found, name, || reading.place.path_to(name.to_bytes()));
         }
     }
 

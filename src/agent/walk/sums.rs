@@ -39,12 +39,12 @@ impl Sums {
 
     pub(super) fn count_directory(&mut self, entry: &Statx) {
         self.directories = self.directories.saturating_add(1);
-        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512));
+        self.allocated = self.allocated.saturating_add(allocated(entry));
     }
 
     pub(super) fn count_file(&mut self, entry: &Statx) {
         self.files = self.files.saturating_add(1);
-        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512));
+        self.allocated = self.allocated.saturating_add(allocated(entry));
         if FileType::from_raw_mode(entry.stx_mode.into()) == FileType::RegularFile {
             self.apparent = self.apparent.saturating_add(entry.stx_size);
         }
@@ -91,6 +91,11 @@ impl Sums {
         self.skipped.extend(skipped);
         self.skipped.truncate(MAX_LISTED_MOUNTS);
     }
+}
+
+/// Bytes allocated to an inode.
+pub(super) fn allocated(entry: &Statx) -> u64 {
+    entry.stx_blocks.saturating_mul(512)
 }
 
 /// CamelCase name of an error of the kernel.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
@@ -13,6 +14,8 @@ use super::open::{self, Inode, Opener, Refused};
 const KEPT_OPEN: usize = 128;
 /// Ancestors of a directory that was opened again which stay open, too: those that wait above it are next.
 const KEPT_ABOVE: usize = KEPT_OPEN / 2;
+/// Of a path longer than the kernel takes (PATH_MAX) the end is told.
+const MAX_PATH: usize = 4096;
 
 /// A directory of the tree with children that wait.
 #[derive(Debug)]
@@ -21,6 +24,10 @@ pub(super) struct Directory {
     name: CString,
     inode: Inode,
     fd: Mutex<Option<Arc<OwnedFd>>>,
+    /// Parts of it that are being read, or wait.
+    parts: AtomicUsize,
+    /// Bytes allocated to it and to the files directly in it, as far as parts have ended.
+    allocated: AtomicU64,
 }
 
 /// A directory that waits, by the name its parent lists.
@@ -31,18 +38,31 @@ pub(super) struct Waiting {
 }
 
 impl Directory {
-    /// The tree's root, which stays open.
-    pub(super) fn root(fd: &Arc<OwnedFd>, inode: Inode) -> Arc<Self> {
-        Self::new(None, CString::default(), fd, inode)
+    /// The tree's root, which stays open; `allocated` bytes are its own.
+    pub(super) fn root(fd: &Arc<OwnedFd>, inode: Inode, allocated: u64) -> Arc<Self> {
+        Self::new(None, CString::default(), fd, inode, allocated)
     }
 
-    /// The directory just opened as `fd`.
+    /// The directory just opened as `fd`; who reads it tells what is allocated to it.
     pub(super) fn below(waiting: Waiting, fd: &Arc<OwnedFd>, inode: Inode) -> Arc<Self> {
-        Self::new(Some(waiting.parent), waiting.name, fd, inode)
+        Self::new(Some(waiting.parent), waiting.name, fd, inode, 0)
     }
 
-    fn new(parent: Option<Arc<Self>>, name: CString, fd: &Arc<OwnedFd>, inode: Inode) -> Arc<Self> {
-        Arc::new(Self { parent, name, inode, fd: Mutex::new(Some(Arc::clone(fd))) })
+    fn new(parent: Option<Arc<Self>>, name: CString, fd: &Arc<OwnedFd>, inode: Inode, allocated: u64) -> Arc<Self> {
+        let fd = Mutex::new(Some(Arc::clone(fd)));
+        Arc::new(Self { parent, name, inode, fd, parts: AtomicUsize::new(1), allocated: AtomicU64::new(allocated) })
+    }
+
+    /// A part of it is to be read apart.
+    pub(super) fn begin_part(&self) {
+        self.parts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A part of it was read, which has found so many bytes; all bytes when it was the last.
+    pub(super) fn end_part(&self, allocated: u64) -> Option<u64> {
+        self.allocated.fetch_add(allocated, Ordering::Relaxed);
+        // Whoever ends the last part sees what the others have added.
+        (self.parts.fetch_sub(1, Ordering::AcqRel) == 1).then(|| self.allocated.load(Ordering::Relaxed))
     }
 
     fn kept(&self) -> Option<Arc<OwnedFd>> {
@@ -59,16 +79,34 @@ impl Directory {
         Ok(Arc::new(fd))
     }
 
-    /// The path of an entry of this directory below the root.
+    /// Its path below the root; empty for the root.
+    pub(super) fn path(&self) -> Vec<u8> {
+        self.parent.as_ref().map_or_else(Vec::new, |parent| parent.path_to(self.name.as_bytes()))
+    }
+
+    /// The path of an entry of this directory below the root; of one longer than `MAX_PATH` the end behind `.../`.
     pub(super) fn path_to(&self, name: &[u8]) -> Vec<u8> {
-        let mut components = vec![name];
+        let (mut components, mut length) = (vec![name], name.len());
         let mut directory = self;
         while let Some(parent) = &directory.parent {
-            components.push(directory.name.as_bytes());
+            let name = directory.name.as_bytes();
+            length += name.len() + 1;
+            if length > MAX_PATH {
+                components.push(b"...");
+                break;
+            }
+            components.push(name);
             directory = parent;
         }
         components.reverse();
         components.join(&b'/')
+    }
+}
+
+impl Waiting {
+    /// Its path below the root.
+    pub(super) fn path(&self) -> Vec<u8> {
+        self.parent.path_to(self.name.as_bytes())
     }
 }
 

@@ -4,19 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
+use super::details::{Collector, Wanted};
 use super::links::Links;
 use super::open::{self, Opener};
 use super::pace;
 use super::queue::Queue;
 use super::reader::{Reader, Task};
-use super::sums::{Sums, error_kind};
+use super::sums::{Sums, allocated, error_kind};
 use super::sys;
 use super::tree::Directory;
-use super::{CutShort, Handle, Identity, Measured, Outcome, Threads, Totals, lock};
+use super::{CutShort, Handle, Identity, Measured, Options, Outcome, Threads, Totals, lock};
 
 /// What the threads of a walk share.
 pub(super) struct Walk {
@@ -31,6 +32,10 @@ pub(super) struct Walk {
     queue: Queue<Task>,
     links: Links,
     sums: Mutex<Sums>,
+    wanted: Wanted,
+    began: SystemTime,
+    /// Of the threads that have ended.
+    details: Mutex<Option<Collector>>,
     /// Entries seen since somebody asked.
     seen: AtomicU64,
     /// How many times as long as it has worked a thread rests.
@@ -40,18 +45,21 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(root: PathBuf, threads: Threads, is_kind: bool, handle: Handle) -> Self {
+    pub(super) fn new(root: PathBuf, threads: Threads, is_kind: bool, options: &Options) -> Self {
         Self {
             root,
             threads,
             is_kind,
-            handle,
+            handle: options.handle.clone(),
             stopped: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             opener: Opener::new(),
             queue: Queue::new(threads.most()),
             links: Links::default(),
             sums: Mutex::default(),
+            wanted: options.details,
+            began: SystemTime::now(),
+            details: Mutex::default(),
             seen: AtomicU64::new(0),
             rest: AtomicU32::new(0),
             helpers: Mutex::new(Some(Vec::new())),
@@ -76,6 +84,15 @@ impl Walk {
 
     pub(super) const fn links(&self) -> &Links {
         &self.links
+    }
+
+    pub(super) const fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// For the details that a thread finds, when any are wanted.
+    pub(super) fn collector(&self) -> Option<Collector> {
+        self.wanted.is_any().then(|| Collector::new(self.wanted, self.began))
     }
 
     pub(super) fn stop(&self) {
@@ -117,7 +134,7 @@ impl Walk {
             Err(error) => return Outcome::Unreadable { kind: error_kind(Some(error.raw_os_error())) },
         };
         self.add(Sums::default().with_directory(&found));
-        let directory = Directory::root(&fd, open::inode(&found));
+        let directory = Directory::root(&fd, open::inode(&found), allocated(&found));
         self.work(Task::Resume { directory, fd, position: 0 });
         // Removed, or made anew under its name: what was counted is of a tree that is gone.
         if before.is_some() && Identity::of(&self.root) != before {
@@ -184,6 +201,7 @@ impl Walk {
             skipped_mounts: sums.skipped.clone(),
             cut_short,
             filesystem: None,
+            details: lock(&self.details).as_ref().map(Collector::details),
         }
     }
 
@@ -192,6 +210,14 @@ impl Walk {
         self.handle.advance(sums.entries, sums.allocated);
         self.seen.fetch_add(sums.entries, Ordering::Relaxed);
         lock(&self.sums).merge(sums);
+    }
+
+    /// Adds the details that a thread has found, which has ended.
+    pub(super) fn add_details(&self, found: Collector) {
+        match &mut *lock(&self.details) {
+            Some(details) => details.merge(found),
+            none => *none = Some(found),
+        }
     }
 
     /// Lets a thread go on once what it has seen is paid for, and once it has rested from its work.
@@ -227,8 +253,10 @@ mod tests {
     fn the_fallback_without_openat2_finds_the_same() {
         let root = tree();
         let walk = |opener| {
-            let walk =
-                Walk { opener, ..Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, Handle::default()) };
+            let walk = Walk {
+                opener,
+                ..Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, &Options::default())
+            };
             Arc::new(walk).run()
         };
         let (with, without) = (walk(Opener::new()), walk(Opener::without_openat2()));
@@ -249,7 +277,7 @@ mod tests {
                 fs::create_dir(path.join(name)).unwrap();
             }
         }
-        let walk = Arc::new(Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, Handle::default()));
+        let walk = Arc::new(Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, &Options::default()));
         let Outcome::Measured(measured) = walk.run() else { panic!("not measured") };
         assert_eq!(measured.totals.directories, Some(1801));
         let opened = walk.opener.opened.load(Ordering::Relaxed);
