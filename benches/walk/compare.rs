@@ -1,6 +1,7 @@
 //! Runs all tools on all sets, side by side, and keeps what each run took.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::process::{self, Took};
+use crate::report;
 use crate::sets::Set;
 use crate::tools::{ALL, Tool, Toolbox};
 
@@ -65,6 +67,8 @@ pub struct Comparison<'a> {
     pub patience: Duration,
     /// For files of a moment.
     pub scratch: &'a Path,
+    /// Gets a line a run.
+    pub log: File,
     /// Shuffles each round.
     pub rng: StdRng,
 }
@@ -120,13 +124,16 @@ impl Comparison<'_> {
                 }
             }
         }
-        eprintln!("{}, {}: {:.0} s", set.name, if cold { "cold" } else { "warm" }, started.elapsed().as_secs_f64());
+        let state = if cold { "cold" } else { "warm" };
+        self.log.write_all(report::csv(state, &compared).as_bytes()).unwrap();
+        eprintln!("{}, {state}: {:.0} s", set.name, started.elapsed().as_secs_f64());
         compared
     }
 
     /// What du says; also, the kernel knows all files then.
     fn total(&self, paths: &[PathBuf]) -> u64 {
-        let (output, _) = process::run(&mut self.toolbox.command(Tool::Du, None, paths), self.scratch).unwrap();
+        let (output, _) = process::run(&mut self.toolbox.command(Tool::Du, None, paths), self.scratch)
+            .unwrap_or_else(|error| panic!("{error}"));
         Tool::Du.total(&output).unwrap()
     }
 

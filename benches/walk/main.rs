@@ -26,7 +26,7 @@ mod tools;
 
 use std::env;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -70,7 +70,7 @@ impl Bench {
         let (scale, seed) = (variable("BENCH_SCALE", 1.0), variable("BENCH_SEED", 1));
         assert!(scale > 0.0, "BENCH_SCALE is {scale}");
         let rounds = variable("BENCH_ROUNDS", 7_usize).max(1);
-        let shelf = Shelf::new(folder.join("sets"), scale, seed);
+        let shelf = Shelf::new(folder.join("sets").join(scale.to_string()), scale, seed);
         Self { folder, scratch, shelf, scale, rounds, seed }
     }
 
@@ -87,28 +87,26 @@ impl Bench {
             rounds: self.rounds,
             patience: Duration::from_secs(variable("BENCH_PATIENCE", 100)),
             scratch: &self.scratch,
+            log: File::create(self.folder.join("walk.csv")).unwrap(),
             rng: self.rng(),
         };
         let mut text = self.conditions(&toolbox);
         let with_threads = compare::with_threads();
         let warm: Vec<Compared> = sets.iter().map(|set| comparison.of(set, &with_threads, false)).collect();
         let _ =
-            write!(text, "{}#### Warm\n{}{}", report::sets(&sets, &warm), report::times(&warm), report::memory(&warm));
+            write!(text, "{}### Warm\n{}{}", report::sets(&sets, &warm), report::times(&warm), report::memory(&warm));
         let _ = write!(text, "Times as long as ours:\n\n{}", report::ratios(&warm, &[Some(1), Some(2)]));
-        let mut csv = report::csv("warm", &warm);
         if compare::can_be_cold() {
             let by_default = compare::by_default();
             let cold: Vec<Compared> = sets.iter().map(|set| comparison.of(set, &by_default, true)).collect();
-            let _ = write!(text, "#### Cold\nEach with as many threads as it likes.\n\n{}", report::times(&cold));
+            let _ = write!(text, "### Cold\nEach with as many threads as it likes.\n\n{}", report::times(&cold));
             let _ = write!(text, "Times as long as ours:\n\n{}", report::ratios(&cold, &[None]));
-            csv += &report::csv("cold", &cold);
         }
         let small = self.shelf.small();
         let start = Comparison { rounds: ROUNDS_OF_STARTS, ..comparison }.of(&small, &compare::by_default(), false);
-        let _ = write!(text, "#### Start\n200 files, {ROUNDS_OF_STARTS} rounds.\n\n{}", report::start(&start));
+        let _ = write!(text, "### Start\n200 files, {ROUNDS_OF_STARTS} rounds.\n\n{}", report::start(&start));
         text += &self.calls(&toolbox);
         text += &self.harm(&toolbox);
-        fs::write(self.folder.join("walk.csv"), csv).unwrap();
         self.publish("walk", &text);
     }
 
@@ -116,7 +114,7 @@ impl Bench {
         let sample = self.shelf.sample();
         let calls: Vec<_> = ALL.iter().map(|&tool| calls::count(toolbox, tool, &sample, &self.scratch)).collect();
         format!(
-            "#### System calls\n{} names, {}; two threads.\n\n{}",
+            "### System calls\n{} names, {}; two threads.\n\n{}",
             sample.names,
             sample.what,
             report::calls(&calls, sample.names)
@@ -125,12 +123,12 @@ impl Bench {
 
     fn harm(&self, toolbox: &Toolbox) -> String {
         if !compare::can_be_cold() {
-            return "#### Harm\nNot measured: caches cannot be dropped here.\n\n".to_owned();
+            return "### Harm\nNot measured: caches cannot be dropped here.\n\n".to_owned();
         }
         let set: Set = self.shelf.modules();
         let harm = harm::measure(toolbox, &set, self.rounds, &self.scratch, &mut self.rng());
         format!(
-            "#### Harm\nThe set {}, cold, over and over; {} rounds.\n\n{}",
+            "### Harm\nThe set {}, cold, over and over; {} rounds.\n\n{}",
             set.name,
             self.rounds,
             report::harm(&harm, harm::SECONDS)
@@ -151,11 +149,7 @@ impl Bench {
             let runs = docker::compare(&docker, self.rounds, cold, &self.scratch, &mut rng);
             rows.extend(report::docker(&runs, cold));
         }
-        text += &report::table(
-            1,
-            &["".to_owned(), "wall, ms".to_owned(), "user and system, ms".to_owned(), "times ours".to_owned()],
-            &rows,
-        );
+        text += &report::table(1, &["", "wall, ms", "user and system, ms", "times ours"].map(str::to_owned), &rows);
         self.publish("walk-docker", &text);
     }
 

@@ -107,26 +107,28 @@ fn voids(compared: &[Compared]) -> String {
 
 /// How many times as long as ours the others took, by set; below 1 we lose.
 pub fn ratios(compared: &[Compared], threads: &[Option<usize>]) -> String {
+    let wall: fn(&Took) -> f64 = |run| run.wall.as_secs_f64();
+    let cpu: fn(&Took) -> f64 = |run| run.cpu.as_secs_f64();
     let mut rows = Vec::new();
     for &threads in threads {
-        let suffix = threads
-            .map_or_else(String::new, |threads| format!(", {threads} thread{}", if threads == 1 { "" } else { "s" }));
-        let ours = |compared: &Compared, figure: fn(&Took) -> f64| {
-            compared.best(figure, |case| case.tool == Tool::Volumeviz && case.threads == threads)
+        let of_du = |case: Case| case.tool == Tool::Du;
+        let of_peers = |case: Case| case.tool.is_peer() && case.threads == threads;
+        let ours = |case: Case| case.tool == Tool::Volumeviz && case.threads == threads;
+        let suffix = match threads {
+            Some(1) => ", 1 thread".to_owned(),
+            Some(threads) => format!(", {threads} threads"),
+            None => String::new(),
         };
-        let ratio = |figure: fn(&Took) -> f64, wanted: fn(Tool) -> bool, any_threads: bool| {
-            compared.iter().map(move |compared| {
-                let other = compared.best(figure, |case| wanted(case.tool) && (any_threads || case.threads == threads));
-                ours(compared, figure)
-                    .zip(other)
-                    .map_or(VOID.to_owned(), |(ours, other)| format!("{:.2}", other / ours))
-            })
+        let mut row = |name: &str, figure: fn(&Took) -> f64, other: &dyn Fn(Case) -> bool| {
+            let ratio = |compared: &Compared| {
+                let both = compared.best(figure, other).zip(compared.best(figure, ours));
+                both.map_or_else(|| VOID.to_owned(), |(other, ours)| format!("{:.2}", other / ours))
+            };
+            rows.push(head(&format!("{name}{suffix}"), compared.iter().map(ratio)));
         };
-        let (wall, cpu): (fn(&Took) -> f64, fn(&Took) -> f64) =
-            (|run| run.wall.as_secs_f64(), |run| run.cpu.as_secs_f64());
-        rows.push(head(&format!("wall, du ÷ ours{suffix}"), ratio(wall, |tool| tool == Tool::Du, true)));
-        rows.push(head(&format!("wall, fastest peer ÷ ours{suffix}"), ratio(wall, Tool::is_peer, false)));
-        rows.push(head(&format!("user and system, du ÷ ours{suffix}"), ratio(cpu, |tool| tool == Tool::Du, true)));
+        row("wall, du ÷ ours", wall, &of_du);
+        row("wall, fastest peer ÷ ours", wall, &of_peers);
+        row("user and system, du ÷ ours", cpu, &of_du);
     }
     table(1, &head("", compared.iter().map(|compared| compared.set)), &rows)
 }
@@ -167,16 +169,14 @@ pub fn harm(all: &[Harm], seconds: u32) -> String {
 }
 
 /// One line of comma-separated values a run.
-pub fn csv(state: &str, compared: &[Compared]) -> String {
+pub fn csv(state: &str, compared: &Compared) -> String {
     let mut text = String::new();
-    for compared in compared {
-        for cell in &compared.cells {
-            for run in &cell.runs {
-                let (wall, cpu) = (run.wall.as_secs_f64(), run.cpu.as_secs_f64());
-                let threads = cell.case.threads.map_or_else(String::new, |threads| threads.to_string());
-                let (set, tool, peak) = (compared.set, cell.case.tool.name(), run.peak_bytes);
-                let _ = writeln!(text, "{state},{set},{tool},{threads},{wall:.6},{cpu:.6},{peak}");
-            }
+    for cell in &compared.cells {
+        for run in &cell.runs {
+            let (wall, cpu) = (run.wall.as_secs_f64(), run.cpu.as_secs_f64());
+            let threads = cell.case.threads.map_or_else(String::new, |threads| threads.to_string());
+            let (set, tool, peak) = (compared.set, cell.case.tool.name(), run.peak_bytes);
+            let _ = writeln!(text, "{state},{set},{tool},{threads},{wall:.6},{cpu:.6},{peak}");
         }
     }
     text
