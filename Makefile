@@ -5,11 +5,12 @@ MAKEFLAGS += --no-print-directory
 
 TARGET := x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/image/volumeviz
+BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
 PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast demo demo-down crds schema
+.PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -85,6 +86,17 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
 test: lint test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+
+bench: setup ## `volumeviz scan` beside du and its like: about 25 minutes and 12 GB; BENCH_SCALE=0.01 for a try
+	$(call say,Benchmarks)
+	@benches/walk/peers target/bench
+	@nice -n 19 $(BENCH) --no-run
+	@$(BENCH)
+
+bench-docker: setup ## `volumeviz scan` beside `docker system df -v`, on a dockerd of its own
+	$(call say,Benchmarks: Docker)
+	@nice -n 19 $(BENCH) --no-run
+	@$(BENCH) -- docker
 
 demo: image ## A local cluster with real volumes, and a scan of them
 	@tests/cluster/demo
