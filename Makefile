@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 TARGET := x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/image/volumeviz
 export IMAGES := $(CURDIR)/target/cluster
-PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps
+PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps e2fsprogs xfsprogs btrfs-progs
 say = @printf '\n=== %s\n' '$(1)'
 
 .PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast demo demo-down crds schema

@@ -98,4 +98,20 @@ mod tests {
         assert_eq!(error_kind(Some(Errno::ACCESS.raw_os_error())), "PermissionDenied");
         assert_eq!(error_kind(Some(Errno::DOM.raw_os_error())), format!("Errno{}", Errno::DOM.raw_os_error()));
     }
+    #[test]
+    fn sums_beyond_what_can_be_counted_stay_at_the_most() {
+        let most = || Sums {
+            allocated: u64::MAX - 1,
+            apparent: u64::MAX - 1,
+            files: u64::MAX - 1,
+            directories: u64::MAX - 1,
+            vanished: u64::MAX - 1,
+            entries: u64::MAX - 1,
+            ..Sums::default()
+        };
+        let mut sums = most();
+        sums.merge(most());
+        let all = [sums.allocated, sums.apparent, sums.files, sums.directories, sums.vanished, sums.entries];
+        assert_eq!(all, [u64::MAX; 6]);
+    }
 }
