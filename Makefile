@@ -7,7 +7,7 @@ TARGET := x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/image/volumeviz
 BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
-PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps
+PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps e2fsprogs xfsprogs btrfs-progs
 say = @printf '\n=== %s\n' '$(1)'
 
 .PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, lchown};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use volumeviz::agent::walk::{AGES_IN_DAYS, Biggest, Details, Histogram, SIZES, Share, Wanted};
 
-use super::random::{build, step};
 use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -22,6 +21,50 @@ fn details(root: &Path, threads: usize, wanted: Wanted) -> (Measured, Details) {
     };
     let details = measured.details.take().unwrap();
     (measured, details)
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+/// What to do to a growing tree; numbers choose among what is there.
+#[derive(Debug, Clone)]
+enum Step {
+    Folder(usize),
+    File(usize, u16),
+    HardLink(usize, usize),
+    SymbolicLink(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        any::<usize>().prop_map(Step::Folder),
+        any::<(usize, u16)>().prop_map(|(at, size)| Step::File(at, size)),
+        any::<(usize, usize)>().prop_map(|(at, of)| Step::HardLink(at, of)),
+        any::<usize>().prop_map(Step::SymbolicLink),
+    ]
+}
+
+fn build(root: &Path, steps: &[Step]) {
+    let (mut folders, mut files) = (vec![root.to_path_buf()], Vec::new());
+    for (n, step) in steps.iter().enumerate() {
+        let place = |at: usize| folders[at % folders.len()].join(n.to_string());
+        match *step {
+            Step::Folder(at) => {
+                let folder = place(at);
+                fs::create_dir(&folder).unwrap();
+                folders.push(folder);
+            }
+            Step::File(at, size) => {
+                let file = place(at);
+                fs::write(&file, vec![7; size.into()]).unwrap();
+                files.push(file);
+            }
+            Step::HardLink(at, of) if !files.is_empty() => fs::hard_link(&files[of % files.len()], place(at)).unwrap(),
+            Step::SymbolicLink(at) => symlink("..", place(at)).unwrap(),
+            Step::HardLink(..) => {}
+        }
+    }
 }
 
 /// Gives each inode its own age, owner and extension, by its number.
@@ -157,10 +200,10 @@ proptest! {
         build(root.path(), &steps);
         dress(root.path());
         let naive = Naive::of(root.path());
-        let (_, few) = details(root.path(), threads, Wanted { top, histogram: true });
+        let (_, few) = details(root.path(), threads, Wanted { top, histogram: Some(since_1970()) });
         naive.assert_are_biggest(&few.top_files, top);
         naive.assert_spread(&few.histogram.unwrap());
-        let (measured, all) = details(root.path(), threads, Wanted { top: 1000, histogram: false });
+        let (measured, all) = details(root.path(), threads, Wanted { top: 1000, histogram: None });
         prop_assert!(all.histogram.is_none());
         naive.assert_are_biggest(&all.top_files, 1000);
         // With hard links it is not said which directory has the bytes, but that one has.
@@ -189,11 +232,11 @@ fn classes_end_where_they_say() {
             file.set_modified(written).unwrap();
         }
     }
-    let (_, found) = details(root.path(), 1, Wanted { top: 0, histogram: true });
+    let (_, found) = details(root.path(), 1, Wanted { top: 0, histogram: Some(since_1970()) });
     let histogram = found.histogram.unwrap();
     assert_eq!(histogram.sizes.map(|share| share.files), [1, 2, 2, 2, 2, 2, 2, 1]);
     assert!(found.top_files.is_empty() && found.top_directories.is_empty());
-    let (_, found) = details(ages.path(), 1, Wanted { top: 0, histogram: true });
+    let (_, found) = details(ages.path(), 1, Wanted { top: 0, histogram: Some(since_1970()) });
     assert_eq!(found.histogram.unwrap().ages.map(|share| share.files), [1, 2, 2, 2, 2, 2, 1]);
 }
 
@@ -208,7 +251,7 @@ fn a_directory_that_several_threads_share_is_told_once_and_wholly() {
     fs::write(root.path().join("small"), [1; 9000]).unwrap();
     let naive = Naive::of(root.path());
     for _ in 0..20 {
-        let (_, found) = details(root.path(), 4, Wanted { top: 10, histogram: true });
+        let (_, found) = details(root.path(), 4, Wanted { top: 10, histogram: Some(since_1970()) });
         let directories: BTreeMap<_, _> =
             found.top_directories.into_iter().map(|one| (one.path, one.allocated_bytes)).collect();
         assert_eq!(directories, naive.directories);
@@ -227,7 +270,7 @@ fn a_directory_that_is_put_aside_is_told_once_and_wholly() {
     }
     let files: u64 = Naive::of(root.path()).directories[&Vec::new()];
     for threads in [1, 4] {
-        let (_, found) = details(root.path(), threads, Wanted { top: 3, histogram: false });
+        let (_, found) = details(root.path(), threads, Wanted { top: 3, histogram: None });
         assert_eq!(found.top_directories[0], Biggest { allocated_bytes: files, path: Vec::new() });
         assert!(found.top_directories[1].allocated_bytes < files, "the root again: {found:?}");
     }
@@ -242,7 +285,7 @@ fn paths_no_system_call_would_take_are_told_by_their_end() {
         root.path().display()
     );
     run("perl", &["-e", &perl]);
-    let (_, found) = details(root.path(), 2, Wanted { top: 1, histogram: false });
+    let (_, found) = details(root.path(), 2, Wanted { top: 1, histogram: None });
     let path = String::from_utf8(found.top_files[0].path.clone()).unwrap();
     assert!(path.starts_with(".../level/") && path.ends_with("/level/file") && path.len() <= 4100, "{path}");
     run("rm", &["-rf", root.path().to_str().unwrap()]);

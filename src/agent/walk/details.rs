@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ffi::CStr;
 use std::hash::Hash;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -34,8 +34,8 @@ const DAY: i64 = 24 * 3600;
 pub struct Wanted {
     /// How many of the biggest files, and of the biggest directories: at most [`MAX_TOP`].
     pub top: usize,
-    /// Sizes, ages, owners and extensions.
-    pub histogram: bool,
+    /// Sizes, ages, owners and extensions; ages are counted back from this time since 1970.
+    pub histogram: Option<Duration>,
 }
 
 /// Details of a tree. Each inode once, a hard link under the name that was seen first. Of a walk that was cut short they are a lower bound:
@@ -73,7 +73,7 @@ pub struct Share {
 pub struct Histogram {
     /// By `st_size`, see [`SIZES`].
     pub sizes: [Share; SIZES.len() + 1],
-    /// By the time between the last write and the begin of the walk, see [`AGES_IN_DAYS`].
+    /// By the time from the last write to [`Wanted::histogram`], see [`AGES_IN_DAYS`].
     pub ages: [Share; AGES_IN_DAYS.len() + 1],
     /// By numeric user id, at most 10,000.
     pub owners: Groups<u32>,
@@ -116,12 +116,12 @@ struct Top {
 impl Wanted {
     /// Whether anything is.
     pub const fn is_any(self) -> bool {
-        self.top > 0 || self.histogram
+        self.top > 0 || self.histogram.is_some()
     }
 
     /// What to ask of each file.
     pub(super) const fn mask(self) -> StatxFlags {
-        if self.histogram { open::MASK.union(StatxFlags::UID).union(StatxFlags::MTIME) } else { open::MASK }
+        if self.histogram.is_some() { open::MASK.union(StatxFlags::UID).union(StatxFlags::MTIME) } else { open::MASK }
     }
 }
 
@@ -214,15 +214,14 @@ impl Histogram {
 }
 
 impl Collector {
-    /// Of a walk that began then.
-    pub(super) fn new(wanted: Wanted, begin: SystemTime) -> Self {
-        let since_1970 = begin.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+    pub(super) fn new(wanted: Wanted) -> Self {
+        let from = wanted.histogram.unwrap_or_default();
+        let seconds = i64::try_from(from.as_secs()).unwrap_or(i64::MAX);
         Self {
             top_files: Top::new(wanted.top),
             top_directories: Top::new(wanted.top),
-            histogram: wanted.histogram.then(|| Box::new(Histogram::new())),
-            ages: AGES_IN_DAYS.map(|days| (seconds.saturating_sub(days * DAY), since_1970.subsec_nanos())),
+            histogram: wanted.histogram.map(|_| Box::new(Histogram::new())),
+            ages: AGES_IN_DAYS.map(|days| (seconds.saturating_sub(days * DAY), from.subsec_nanos())),
         }
     }
 

@@ -141,4 +141,21 @@ mod tests {
         assert_eq!((shares.allocated, shares.apparent), (whole.allocated, whole.apparent));
         assert_eq!((shares.all_files(), shares.errors[TOO_MANY_LINKS]), (1, 3));
     }
+
+    #[test]
+    fn sums_beyond_what_can_be_counted_stay_at_the_most() {
+        let most = || Sums {
+            allocated: u64::MAX - 1,
+            apparent: u64::MAX - 1,
+            files: u64::MAX - 1,
+            directories: u64::MAX - 1,
+            vanished: u64::MAX - 1,
+            entries: u64::MAX - 1,
+            ..Sums::default()
+        };
+        let mut sums = most();
+        sums.merge(most());
+        let all = [sums.allocated, sums.apparent, sums.files, sums.directories, sums.vanished, sums.entries];
+        assert_eq!(all, [u64::MAX; 6]);
+    }
 }

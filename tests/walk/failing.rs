@@ -1,0 +1,237 @@
+//! A file system that fails, or does not answer: a FUSE server of our own.
+
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use fuser::{
+    BackgroundSession, Config, Errno as Fault, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, OpenFlags, ReplyAttr, ReplyDirectory, ReplyEntry, ReplyOpen, Request,
+};
+
+use super::machine::{Need, is_there};
+use super::*;
+use volumeviz::agent::walk::CutShort;
+
+const BLOCKS: u64 = 8;
+const SIZE: u64 = 3000;
+
+/// An inode of the server, whose number is its place in the list and one.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    parent: u64,
+    name: &'static str,
+    kind: FileType,
+    /// What goes wrong with it.
+    wrong: Wrong,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// It cannot be looked at.
+    Looking(i32),
+    /// It cannot be opened.
+    Opening,
+    /// Its listing ends with an error behind the second entry.
+    Listing,
+    /// Opening it is not answered.
+    Hanging,
+}
+
+const EIO: i32 = Errno::IO.raw_os_error();
+const ESTALE: i32 = Errno::STALE.raw_os_error();
+
+const fn node(parent: u64, name: &'static str, kind: FileType, wrong: Wrong) -> Node {
+    Node { parent, name, kind, wrong }
+}
+
+const ROOT: Node = node(0, "", FileType::Directory, Wrong::Nothing);
+
+#[derive(Debug)]
+struct Server {
+    nodes: Vec<Node>,
+    answers: Arc<Answers>,
+}
+
+/// Answers that are owed.
+#[derive(Debug, Default)]
+struct Answers {
+    given: AtomicBool,
+    owed: Mutex<Vec<ReplyOpen>>,
+}
+
+impl Answers {
+    /// From now on everything is answered.
+    fn give(&self) {
+        let mut owed = self.owed.lock().unwrap();
+        self.given.store(true, Ordering::Relaxed);
+        owed.drain(..).for_each(|reply| reply.opened(FileHandle(0), FopenFlags::empty()));
+    }
+}
+
+impl Server {
+    fn node(&self, number: INodeNo) -> Node {
+        self.nodes[usize::try_from(number.0).unwrap() - 1]
+    }
+
+    fn children(&self, parent: INodeNo) -> impl Iterator<Item = (u64, &Node)> {
+        (1..).zip(&self.nodes).filter(move |(_, node)| node.parent == parent.0)
+    }
+}
+
+fn attributes(number: u64, kind: FileType) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(number),
+        size: SIZE,
+        blocks: BLOCKS,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm: 0o755,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+impl Filesystem for Server {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.children(parent).find(|(_, node)| node.name == name) {
+            None => reply.error(Fault::ENOENT),
+            Some((_, Node { wrong: Wrong::Looking(code), .. })) => reply.error(Fault::from_i32(*code)),
+            Some((number, node)) => reply.entry(&Duration::ZERO, &attributes(number, node.kind), Generation(0)),
+        }
+    }
+
+    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&Duration::ZERO, &attributes(number.0, self.node(number).kind));
+    }
+
+    fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.node(number).wrong {
+            Wrong::Opening => reply.error(Fault::EIO),
+            Wrong::Hanging => {
+                let mut owed = self.answers.owed.lock().unwrap();
+                if self.answers.given.load(Ordering::Relaxed) {
+                    reply.opened(FileHandle(0), FopenFlags::empty());
+                } else {
+                    owed.push(reply);
+                }
+            }
+            _ => reply.opened(FileHandle(0), FopenFlags::empty()),
+        }
+    }
+
+    fn readdir(&self, _: &Request, number: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let fails = self.node(number).wrong == Wrong::Listing;
+        if fails && offset >= 2 {
+            return reply.error(Fault::EIO);
+        }
+        let room = if fails { 2 } else { usize::MAX };
+        for (place, (child, node)) in (1..).zip(self.children(number)).take(room).skip(usize::try_from(offset).unwrap())
+        {
+            if reply.add(INodeNo(child), place, node.kind, node.name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+}
+
+/// The server, mounted until dropped.
+struct Served {
+    at: TempDir,
+    answers: Arc<Answers>,
+    _session: BackgroundSession,
+}
+
+impl Served {
+    fn new(nodes: Vec<Node>) -> Self {
+        let (at, answers) = (tree(), Arc::<Answers>::default());
+        let server = Server { nodes, answers: Arc::clone(&answers) };
+        let session = fuser::spawn_mount(server, at.path(), &Config::default()).unwrap();
+        Self { at, answers, _session: session }
+    }
+}
+
+impl Drop for Served {
+    /// Nobody may be left waiting for an answer: such a thread cannot even be killed.
+    fn drop(&mut self) {
+        self.answers.give();
+        drop(Command::new("umount").arg("--lazy").arg(self.at.path()).output());
+    }
+}
+
+#[test]
+fn what_fails_is_counted_by_kind_and_the_rest_is_exact() {
+    if !is_there(Need::Fuse) {
+        return;
+    }
+    let served = Served::new(vec![
+        ROOT,
+        node(1, "good", FileType::Directory, Wrong::Nothing),
+        node(2, "file", FileType::RegularFile, Wrong::Nothing),
+        node(1, "bad-file", FileType::RegularFile, Wrong::Looking(EIO)),
+        node(1, "bad-folder", FileType::Directory, Wrong::Looking(EIO)),
+        node(1, "stale", FileType::RegularFile, Wrong::Looking(ESTALE)),
+        node(1, "closed", FileType::Directory, Wrong::Opening),
+        node(7, "unseen", FileType::RegularFile, Wrong::Nothing),
+        node(1, "torn", FileType::Directory, Wrong::Listing),
+        node(9, "first", FileType::RegularFile, Wrong::Nothing),
+        node(9, "second", FileType::RegularFile, Wrong::Nothing),
+        node(9, "unseen", FileType::RegularFile, Wrong::Nothing),
+        node(1, "last", FileType::RegularFile, Wrong::Nothing),
+    ]);
+    both_ways(|| {
+        let measured = walk(served.at.path());
+        let errors = [("InputOutput", 4), ("Stale", 1)].map(|(kind, count)| (kind.to_owned(), count));
+        assert_eq!(measured.errors, BTreeMap::from(errors));
+        // The root, good, torn, and closed, which could be looked at; file, first, second, last.
+        assert_eq!(counts(&measured), (4, 4, 4 * SIZE));
+        assert_eq!(measured.totals.allocated_bytes, 8 * BLOCKS * 512);
+        assert_eq!((measured.vanished, measured.cut_short), (0, None));
+    });
+}
+
+#[test]
+fn a_walk_ends_in_time_on_a_device_that_hangs_which_is_left_alone_until_it_answers() {
+    if !is_there(Need::Fuse) {
+        return;
+    }
+    let served = Served::new(vec![
+        ROOT,
+        node(1, "file", FileType::RegularFile, Wrong::Nothing),
+        node(1, "hanging", FileType::Directory, Wrong::Hanging),
+    ]);
+    let walker = Walker::new(Threads::Exactly(2));
+    let started = Instant::now();
+    let options = Options { deadline: Some(started + Duration::from_millis(300)), ..Options::default() };
+    let Outcome::Measured(measured) = walker.measure(served.at.path(), &options) else { panic!("not measured") };
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(measured.cut_short, Some(CutShort::Deadline));
+    assert_eq!(counts(&measured), (1, 1, SIZE), "what was seen before");
+
+    let again = Instant::now();
+    assert_eq!(walker.measure(served.at.path(), &Options::default()), Outcome::DeviceHung);
+    assert!(again.elapsed() < Duration::from_secs(1), "a device that hangs is not touched");
+    let elsewhere = tree();
+    assert!(matches!(walker.measure(elsewhere.path(), &Options::default()), Outcome::Measured(_)));
+
+    served.answers.give();
+    let until = Instant::now() + Duration::from_secs(20);
+    let measured = loop {
+        match walker.measure(served.at.path(), &Options::default()) {
+            Outcome::Measured(measured) => break measured,
+            outcome => assert!(Instant::now() < until, "{outcome:?}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!((counts(&measured), measured.cut_short), ((1, 2, SIZE), None));
+}
