@@ -131,14 +131,11 @@ impl<'a> Reader<'a> {
     pub(super) fn work(&mut self) {
         let walk = self.walk;
         while let Some((task, _doing)) = walk.queue().next(&self.own, || walk.is_over()) {
-            if self.sums.entries == 0 {
-                self.told = Instant::now();
-            }
+            self.told = Instant::now();
             self.perform(task);
-            // Before it sleeps for want of work, what it knows must be known.
-            if self.own.len() == 0 { self.tell() } else { self.tell_if_due() }
+            // The next directory may be one whose device never answers.
+            self.tell();
         }
-        self.walk.add(std::mem::take(&mut self.sums));
         if let Some(details) = self.details.take() {
             self.walk.add_details(details);
         }
