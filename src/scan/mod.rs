@@ -7,7 +7,7 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{ValueEnum, value_parser};
 
@@ -162,7 +162,8 @@ async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
 
 async fn measure_one(Volume { target, path, driver }: Volume, measurer: &Measurer, args: &Args) -> Row {
     let root = target.path.clone().ok();
-    let wanted = Wanted { top: args.top.unwrap_or(0).into(), histogram: args.histogram };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wanted = Wanted { top: args.top.unwrap_or(0).into(), histogram: args.histogram, now };
     let (result, details) = measurer.measure_in_detail(target, wanted).await;
     let mut row = Row::new(result, details, path, driver);
     if let (true, Some(root), Some(bytes)) = (args.compare_du, root, row.allocated_bytes) {

@@ -24,6 +24,10 @@ fn details(root: &Path, threads: usize, wanted: Wanted) -> (Measured, Details) {
     (measured, details)
 }
 
+fn wanted(top: usize, histogram: bool) -> Wanted {
+    Wanted { top, histogram, now: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() }
+}
+
 /// Gives each inode its own age, owner and extension, by its number.
 fn dress(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).collect::<Vec<_>>() {
@@ -157,10 +161,10 @@ proptest! {
         build(root.path(), &steps);
         dress(root.path());
         let naive = Naive::of(root.path());
-        let (_, few) = details(root.path(), threads, Wanted { top, histogram: true });
+        let (_, few) = details(root.path(), threads, wanted(top, true));
         naive.assert_are_biggest(&few.top_files, top);
         naive.assert_spread(&few.histogram.unwrap());
-        let (measured, all) = details(root.path(), threads, Wanted { top: 1000, histogram: false });
+        let (measured, all) = details(root.path(), threads, wanted(1000, false));
         prop_assert!(all.histogram.is_none());
         naive.assert_are_biggest(&all.top_files, 1000);
         // With hard links it is not said which directory has the bytes, but that one has.
@@ -189,11 +193,11 @@ fn classes_end_where_they_say() {
             file.set_modified(written).unwrap();
         }
     }
-    let (_, found) = details(root.path(), 1, Wanted { top: 0, histogram: true });
+    let (_, found) = details(root.path(), 1, wanted(0, true));
     let histogram = found.histogram.unwrap();
     assert_eq!(histogram.sizes.map(|share| share.files), [1, 2, 2, 2, 2, 2, 2, 1]);
     assert!(found.top_files.is_empty() && found.top_directories.is_empty());
-    let (_, found) = details(ages.path(), 1, Wanted { top: 0, histogram: true });
+    let (_, found) = details(ages.path(), 1, wanted(0, true));
     assert_eq!(found.histogram.unwrap().ages.map(|share| share.files), [1, 2, 2, 2, 2, 2, 1]);
 }
 
@@ -208,7 +212,7 @@ fn a_directory_that_several_threads_share_is_told_once_and_wholly() {
     fs::write(root.path().join("small"), [1; 9000]).unwrap();
     let naive = Naive::of(root.path());
     for _ in 0..20 {
-        let (_, found) = details(root.path(), 4, Wanted { top: 10, histogram: true });
+        let (_, found) = details(root.path(), 4, wanted(10, true));
         let directories: BTreeMap<_, _> =
             found.top_directories.into_iter().map(|one| (one.path, one.allocated_bytes)).collect();
         assert_eq!(directories, naive.directories);
@@ -227,7 +231,7 @@ fn a_directory_that_is_put_aside_is_told_once_and_wholly() {
     }
     let files: u64 = Naive::of(root.path()).directories[&Vec::new()];
     for threads in [1, 4] {
-        let (_, found) = details(root.path(), threads, Wanted { top: 3, histogram: false });
+        let (_, found) = details(root.path(), threads, wanted(3, false));
         assert_eq!(found.top_directories[0], Biggest { allocated_bytes: files, path: Vec::new() });
         assert!(found.top_directories[1].allocated_bytes < files, "the root again: {found:?}");
     }
@@ -242,7 +246,7 @@ fn paths_no_system_call_would_take_are_told_by_their_end() {
         root.path().display()
     );
     run("perl", &["-e", &perl]);
-    let (_, found) = details(root.path(), 2, Wanted { top: 1, histogram: false });
+    let (_, found) = details(root.path(), 2, wanted(1, false));
     let path = String::from_utf8(found.top_files[0].path.clone()).unwrap();
     assert!(path.starts_with(".../level/") && path.ends_with("/level/file") && path.len() <= 4100, "{path}");
     run("rm", &["-rf", root.path().to_str().unwrap()]);

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ffi::CStr;
 use std::hash::Hash;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -36,6 +36,8 @@ pub struct Wanted {
     pub top: usize,
     /// Sizes, ages, owners and extensions.
     pub histogram: bool,
+    /// The time since 1970 that ages count to: a walk reads no clock itself.
+    pub now: Duration,
 }
 
 /// Details of a tree. Each inode once, a hard link under the name that was seen first. Of a walk that was cut short they are a lower bound:
@@ -73,7 +75,7 @@ pub struct Share {
 pub struct Histogram {
     /// By `st_size`, see [`SIZES`].
     pub sizes: [Share; SIZES.len() + 1],
-    /// By the time between the last write and the begin of the walk, see [`AGES_IN_DAYS`].
+    /// By the time between the last write and [`Wanted::now`], see [`AGES_IN_DAYS`].
     pub ages: [Share; AGES_IN_DAYS.len() + 1],
     /// By numeric user id, at most 10,000.
     pub owners: Groups<u32>,
@@ -214,15 +216,13 @@ impl Histogram {
 }
 
 impl Collector {
-    /// Of a walk that began then.
-    pub(super) fn new(wanted: Wanted, begin: SystemTime) -> Self {
-        let since_1970 = begin.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+    pub(super) fn new(wanted: Wanted) -> Self {
+        let seconds = i64::try_from(wanted.now.as_secs()).unwrap_or(i64::MAX);
         Self {
             top_files: Top::new(wanted.top),
             top_directories: Top::new(wanted.top),
             histogram: wanted.histogram.then(|| Box::new(Histogram::new())),
-            ages: AGES_IN_DAYS.map(|days| (seconds.saturating_sub(days * DAY), since_1970.subsec_nanos())),
+            ages: AGES_IN_DAYS.map(|days| (seconds.saturating_sub(days * DAY), wanted.now.subsec_nanos())),
         }
     }
 

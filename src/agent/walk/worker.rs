@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -31,7 +31,6 @@ pub(super) struct Walk {
     links: Links,
     sums: Mutex<Sums>,
     wanted: Wanted,
-    began: SystemTime,
     /// Of the threads that have ended.
     details: Mutex<Option<Collector>>,
     /// Entries seen since somebody asked.
@@ -55,7 +54,6 @@ impl Walk {
             links: Links::default(),
             sums: Mutex::default(),
             wanted,
-            began: SystemTime::now(),
             details: Mutex::default(),
             seen: AtomicU64::new(0),
             rest: AtomicU32::new(0),
@@ -89,7 +87,7 @@ impl Walk {
 
     /// For the details that a thread finds, when any are wanted.
     pub(super) fn collector(&self) -> Option<Collector> {
-        self.wanted.is_any().then(|| Collector::new(self.wanted, self.began))
+        self.wanted.is_any().then(|| Collector::new(self.wanted))
     }
 
     pub(super) fn stop(&self) {
