@@ -1,18 +1,22 @@
 //! A file system that fails, or does not answer: a FUSE server of our own.
 
 use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use fuser::{
-    BackgroundSession, Config, Errno as Fault, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, OpenFlags, ReplyAttr, ReplyDirectory, ReplyEntry, ReplyOpen, Request,
+    Config, Errno as Fault, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, OpenFlags,
+    ReplyAttr, ReplyDirectory, ReplyEntry, ReplyOpen, Request,
 };
+
+use rustix::process::Signal;
 
 use super::machine::{Need, is_there};
 use super::*;
-use volumeviz::agent::walk::CutShort;
+use volumeviz::agent::walk::{CutShort, is_mount_point};
 
 const BLOCKS: u64 = 8;
 const SIZE: u64 = 3000;
@@ -145,26 +149,61 @@ impl Filesystem for Server {
     }
 }
 
-/// The server, mounted until dropped.
+/// The server in a process of its own, mounted until dropped: a thread that waits for its own process cannot even be killed.
 struct Served {
     at: TempDir,
-    answers: Arc<Answers>,
-    _session: BackgroundSession,
+    process: Child,
 }
 
 impl Served {
-    fn new(nodes: Vec<Node>) -> Self {
-        let (at, answers) = (tree(), Arc::<Answers>::default());
-        let server = Server { nodes, answers: Arc::clone(&answers) };
-        let session = fuser::spawn_mount(server, at.path(), &Config::default()).unwrap();
-        Self { at, answers, _session: session }
+    /// Runs the calling test once more, which becomes the server here, and does not return.
+    fn new(test: &str, nodes: Vec<Node>) -> Self {
+        const SERVE_AT: &str = "VOLUMEVIZ_TEST_SERVE_AT";
+        if let Some(at) = std::env::var_os(SERVE_AT) {
+            serve(nodes, Path::new(&at));
+        }
+        let at = tree();
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(SERVE_AT, at.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let served = Self { at, process };
+        let until = Instant::now() + Duration::from_secs(20);
+        while !is_mount_point(served.at.path()) {
+            assert!(Instant::now() < until, "the server does not serve");
+            thread::sleep(Duration::from_millis(5));
+        }
+        served
+    }
+
+    /// From now on everything is answered.
+    fn answer(&mut self) {
+        self.process.stdin.as_mut().unwrap().write_all(b"!").unwrap();
+    }
+}
+
+/// Serves until killed, be it for the death of who started it.
+fn serve(nodes: Vec<Node>, at: &Path) -> ! {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let answers = Arc::<Answers>::default();
+    let server = Server { nodes, answers: Arc::clone(&answers) };
+    let _session = fuser::spawn_mount(server, at, &Config::default()).unwrap();
+    let told = std::io::stdin().read_exact(&mut [0]);
+    answers.give();
+    told.unwrap();
+    loop {
+        thread::park();
     }
 }
 
 impl Drop for Served {
-    /// Nobody may be left waiting for an answer: such a thread cannot even be killed.
+    /// Who waits for a server that is dead gets an error.
     fn drop(&mut self) {
-        self.answers.give();
+        drop(self.process.kill());
+        drop(self.process.wait());
         drop(Command::new("umount").arg("--lazy").arg(self.at.path()).output());
     }
 }
@@ -174,21 +213,24 @@ fn what_fails_is_counted_by_kind_and_the_rest_is_exact() {
     if !is_there(Need::Fuse) {
         return;
     }
-    let served = Served::new(vec![
-        ROOT,
-        node(1, "good", FileType::Directory, Wrong::Nothing),
-        node(2, "file", FileType::RegularFile, Wrong::Nothing),
-        node(1, "bad-file", FileType::RegularFile, Wrong::Looking(EIO)),
-        node(1, "bad-folder", FileType::Directory, Wrong::Looking(EIO)),
-        node(1, "stale", FileType::RegularFile, Wrong::Looking(ESTALE)),
-        node(1, "closed", FileType::Directory, Wrong::Opening),
-        node(7, "unseen", FileType::RegularFile, Wrong::Nothing),
-        node(1, "torn", FileType::Directory, Wrong::Listing),
-        node(9, "first", FileType::RegularFile, Wrong::Nothing),
-        node(9, "second", FileType::RegularFile, Wrong::Nothing),
-        node(9, "unseen", FileType::RegularFile, Wrong::Nothing),
-        node(1, "last", FileType::RegularFile, Wrong::Nothing),
-    ]);
+    let served = Served::new(
+        "failing::what_fails_is_counted_by_kind_and_the_rest_is_exact",
+        vec![
+            ROOT,
+            node(1, "good", FileType::Directory, Wrong::Nothing),
+            node(2, "file", FileType::RegularFile, Wrong::Nothing),
+            node(1, "bad-file", FileType::RegularFile, Wrong::Looking(EIO)),
+            node(1, "bad-folder", FileType::Directory, Wrong::Looking(EIO)),
+            node(1, "stale", FileType::RegularFile, Wrong::Looking(ESTALE)),
+            node(1, "closed", FileType::Directory, Wrong::Opening),
+            node(7, "unseen", FileType::RegularFile, Wrong::Nothing),
+            node(1, "torn", FileType::Directory, Wrong::Listing),
+            node(9, "first", FileType::RegularFile, Wrong::Nothing),
+            node(9, "second", FileType::RegularFile, Wrong::Nothing),
+            node(9, "unseen", FileType::RegularFile, Wrong::Nothing),
+            node(1, "last", FileType::RegularFile, Wrong::Nothing),
+        ],
+    );
     both_ways(|| {
         let measured = walk(served.at.path());
         let errors = [("InputOutput", 4), ("Stale", 1)].map(|(kind, count)| (kind.to_owned(), count));
@@ -205,11 +247,15 @@ fn a_walk_ends_in_time_on_a_device_that_hangs_which_is_left_alone_until_it_answe
     if !is_there(Need::Fuse) {
         return;
     }
-    let served = Served::new(vec![
-        ROOT,
-        node(1, "file", FileType::RegularFile, Wrong::Nothing),
-        node(1, "hanging", FileType::Directory, Wrong::Hanging),
-    ]);
+    let test = "failing::a_walk_ends_in_time_on_a_device_that_hangs_which_is_left_alone_until_it_answers";
+    let mut served = Served::new(
+        test,
+        vec![
+            ROOT,
+            node(1, "file", FileType::RegularFile, Wrong::Nothing),
+            node(1, "hanging", FileType::Directory, Wrong::Hanging),
+        ],
+    );
     let walker = Walker::new(Threads::Exactly(2));
     let started = Instant::now();
     let options = Options { deadline: Some(started + Duration::from_millis(300)), ..Options::default() };
@@ -219,12 +265,13 @@ fn a_walk_ends_in_time_on_a_device_that_hangs_which_is_left_alone_until_it_answe
     assert_eq!(counts(&measured), (1, 1, SIZE), "what was seen before");
 
     let again = Instant::now();
-    assert_eq!(walker.measure(served.at.path(), &Options::default()), Outcome::DeviceHung);
+    let options = Options { deadline: Some(again + Duration::from_secs(3)), ..Options::default() };
+    assert_eq!(walker.measure(served.at.path(), &options), Outcome::DeviceHung);
     assert!(again.elapsed() < Duration::from_secs(1), "a device that hangs is not touched");
     let elsewhere = tree();
     assert!(matches!(walker.measure(elsewhere.path(), &Options::default()), Outcome::Measured(_)));
 
-    served.answers.give();
+    served.answer();
     let until = Instant::now() + Duration::from_secs(20);
     let measured = loop {
         match walker.measure(served.at.path(), &Options::default()) {

@@ -137,21 +137,26 @@ fn a_compressed_file_counts_uncompressed_on_btrfs() {
 fn a_btrfs_subvolume_belongs_to_the_tree() {
     let Some(disk) = Disk::btrfs() else { return };
     let at = |name: &str| disk.at().join(name);
-    let linked = |folder: &str| {
-        fs::write(at(folder).join("a"), vec![1; 10_000]).unwrap();
-        fs::hard_link(at(folder).join("a"), at(folder).join("b")).unwrap();
-        fs::metadata(at(folder).join("a")).unwrap()
+    let linked = |name: &str, size: usize, links: &[&str]| {
+        fs::write(at(name), vec![1; size]).unwrap();
+        for link in links {
+            fs::hard_link(at(name), at(link)).unwrap();
+        }
+        fs::metadata(at(name)).unwrap()
     };
-    let outside = linked("");
-    run("btrfs", &["subvolume", "create", at("subvolume").to_str().unwrap()]);
-    let inside = linked("subvolume");
+    // So many names elsewhere that none inside would be taken for the last.
+    let outside = linked("other", 10_000, &["another", "third", "fourth"]);
+    fs::create_dir(at("volume")).unwrap();
+    fs::rename(at("other"), at("volume/a")).unwrap();
+    run("btrfs", &["subvolume", "create", at("volume/sub").to_str().unwrap()]);
+    let inside = linked("volume/sub/a", 20_000, &["volume/sub/b", "volume/sub/c"]);
     assert_eq!(outside.ino(), inside.ino());
     assert_ne!(outside.dev(), inside.dev());
     disk.sync();
     both_ways(|| {
-        let measured = walk(&disk.at());
-        assert_eq!(counts(&measured), (2, 2, 20_000));
-        assert_eq!(measured.totals.allocated_bytes, du(&disk.at()) + du(&at("subvolume")));
+        let measured = walk(&at("volume"));
+        assert_eq!(counts(&measured), (2, 2, 30_000));
+        assert_eq!(measured.totals.allocated_bytes, du(&at("volume")) + du(&at("volume/sub")));
         assert!(measured.skipped_mounts.is_empty() && measured.errors.is_empty(), "{measured:?}");
     });
 }

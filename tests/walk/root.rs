@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::*;
-use volumeviz::agent::walk::Handle;
+use volumeviz::agent::walk::{CutShort, Handle};
 
 fn measure(root: &Path) -> Outcome {
     Walker::new(Threads::Exactly(2)).measure(root, &Options::default())
@@ -43,13 +43,14 @@ fn a_root_that_never_was_is_vanished() {
     assert_eq!(measure(Path::new("/nowhere/at/all")), Outcome::Vanished);
 }
 
-/// Walks slowly; does something to the root once the walk is inside.
+/// Does something to the root while a walk is inside.
 fn while_walking(act: impl FnOnce(&Path)) -> Outcome {
     let parent = tree();
     let root = parent.path().join("volume");
     fs::create_dir(&root).unwrap();
     fill(&root, 10, 20);
-    let handle = Handle::with_budget(400);
+    // By its budget it would take 20 s.
+    let handle = Handle::with_budget(10);
     let walking = thread::spawn({
         let (root, handle): (PathBuf, _) = (root.clone(), handle.clone());
         move || Walker::new(Threads::Exactly(1)).measure(&root, &Options { handle, ..Options::default() })
@@ -60,7 +61,14 @@ fn while_walking(act: impl FnOnce(&Path)) -> Outcome {
         thread::sleep(Duration::from_millis(1));
     }
     act(&root);
+    handle.cancel();
     walking.join().unwrap()
+}
+
+#[test]
+fn a_root_that_stays_is_not_vanished() {
+    let Outcome::Measured(measured) = while_walking(|_| ()) else { panic!("not measured") };
+    assert_eq!(measured.cut_short, Some(CutShort::Cancelled));
 }
 
 #[test]

@@ -54,6 +54,10 @@ fn sums_beyond_what_can_be_counted_stay_at_the_most() {
     grow("a");
     grow("b");
     complete(root.path(), (2, 1, u64::MAX - 1));
-    grow("c");
-    complete(root.path(), (3, 1, u64::MAX));
+    // Both where entries are counted and where what threads counted is added up.
+    fs::create_dir(root.path().join("folder")).unwrap();
+    for name in ["folder/a", "folder/b", "folder/c"] {
+        grow(name);
+    }
+    complete(root.path(), (5, 2, u64::MAX));
 }
