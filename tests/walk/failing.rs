@@ -262,7 +262,9 @@ fn a_walk_ends_in_time_on_a_device_that_hangs_which_is_left_alone_until_it_answe
     let Outcome::Measured(measured) = walker.measure(served.at.path(), &options) else { panic!("not measured") };
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert_eq!(measured.cut_short, Some(CutShort::Deadline));
-    assert_eq!(counts(&measured), (1, 1, SIZE), "what was seen before");
+    // What a thread has not yet told when it hangs is lost with it.
+    assert_eq!(measured.totals.directories, Some(1), "the root was seen, the folder that hangs was not");
+    assert!(measured.totals.files <= 1, "{measured:?}");
 
     let again = Instant::now();
     let options = Options { deadline: Some(again + Duration::from_secs(3)), ..Options::default() };
