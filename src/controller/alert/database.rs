@@ -88,7 +88,9 @@ impl Pass<'_> {
         let mut tell = Vec::new();
         // It may have been told by a process that did not live to say so: that it fires has the same id.
         if apart.open > 0 || status.is_some_and(|status| status.state == Some(AlertState::Firing)) {
-            tell.extend(outage::firing(&author, over, health, now));
+            let firing = outage::firing(&author, over, health, now).into_iter();
+            let notifier = &self.context().notifier;
+            tell.extend(firing.filter(|(receiver, notification)| !notifier.was_told_apart(receiver, notification)));
         }
         if was_told || !tell.is_empty() {
             let suspended = self.spec().suspend && health.problem.is_some();

@@ -2,7 +2,7 @@
 //!
 //! A process that ends forgets them; whoever hands them in does so again, and a receiver knows a repetition by its id.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub(super) struct Lines {
 struct Line {
     waiting: VecDeque<Waiting>,
     known: VecDeque<Uuid>,
+    /// Those of them that were delivered.
+    delivered: HashSet<Uuid>,
     under_way: bool,
     delivered_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
@@ -69,8 +71,10 @@ impl Lines {
             return;
         }
         line.known.push_back(notification.id);
-        if line.known.len() > MAX_KNOWN {
-            line.known.pop_front();
+        if line.known.len() > MAX_KNOWN
+            && let Some(oldest) = line.known.pop_front()
+        {
+            line.delivered.remove(&oldest);
         }
         let now = Instant::now();
         line.waiting.push_back(Waiting { receiver, notification, since: now, next: now, attempts: 0 });
@@ -84,6 +88,12 @@ impl Lines {
         for (_, line) in lines.iter_mut().filter(|((uid, _), _)| uid == alert_uid) {
             line.waiting.truncate(usize::from(line.under_way));
         }
+    }
+
+    /// Whether this one was handed in and delivered.
+    pub(super) fn was_delivered(&self, receiver: &Receiver, notification: &Notification) -> bool {
+        let key = (notification.alert_uid.clone(), receiver.name.clone());
+        self.lines().get(&key).is_some_and(|line| line.delivered.contains(&notification.id))
     }
 
     /// How telling an alert's receivers stands.
@@ -133,6 +143,7 @@ impl Lines {
         line.under_way = false;
         let Some(head) = line.waiting.front_mut() else { return false };
         let Err(error) = outcome else {
+            line.delivered.insert(head.notification.id);
             (line.delivered_at, line.last_error) = (Some(Utc::now()), None);
             line.waiting.pop_front();
             return false;
@@ -237,6 +248,8 @@ mod tests {
         lines.settle(&key("a"), &Ok(()));
         assert_eq!(lines.standing("a").last_error, None);
         lines.add(Receiver::event(), told("a", 1));
+        let delivered = |notification: &Notification| lines.was_delivered(&Receiver::event(), notification);
+        assert_eq!([told("a", 1), over, told("b", 1)].each_ref().map(delivered), [true, false, false]);
         assert_eq!(started(&lines), [2]);
         lines.settle(&key("a"), &Ok(()));
         assert_eq!((lines.standing("a").open, lines.standing("a").delivered_at.is_some()), (0, true));

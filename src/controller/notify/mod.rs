@@ -97,6 +97,11 @@ impl Notifier {
         self.lines.withdraw(alert_uid);
     }
 
+    /// Whether this one was told from memory, by this process.
+    pub fn was_told_apart(&self, receiver: &Receiver, notification: &Notification) -> bool {
+        self.lines.was_delivered(receiver, notification)
+    }
+
     /// How telling an alert's receivers from memory stands.
     pub fn apart(&self, alert_uid: &str) -> Apart {
         self.lines.standing(alert_uid)
