@@ -25,7 +25,6 @@ mod sets;
 mod tools;
 
 use std::env;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,24 +89,24 @@ impl Bench {
             log: File::create(self.folder.join("walk.csv")).unwrap(),
             rng: self.rng(),
         };
-        let mut text = self.conditions(&toolbox);
+        let mut tables = Tables::new(self.folder.join("walk.md"));
+        tables.add(&self.conditions(&toolbox));
         let with_threads = compare::with_threads();
         let warm: Vec<Compared> = sets.iter().map(|set| comparison.of(set, &with_threads, false)).collect();
-        let _ =
-            write!(text, "{}### Warm\n{}{}", report::sets(&sets, &warm), report::times(&warm), report::memory(&warm));
-        let _ = write!(text, "Times as long as ours:\n\n{}", report::ratios(&warm, &[Some(1), Some(2)]));
+        tables.add(&format!("{}### Warm\n{}", report::sets(&sets, &warm), report::times(&warm)));
+        tables.add(&(report::memory(&warm) + &report::ratios(&warm, &[Some(1), Some(2)])));
         if compare::can_be_cold() {
             let by_default = compare::by_default();
             let cold: Vec<Compared> = sets.iter().map(|set| comparison.of(set, &by_default, true)).collect();
-            let _ = write!(text, "### Cold\nEach with as many threads as it likes.\n\n{}", report::times(&cold));
-            let _ = write!(text, "Times as long as ours:\n\n{}", report::ratios(&cold, &[None]));
+            tables.add(&format!("### Cold\nEach with as many threads as it likes.\n\n{}", report::times(&cold)));
+            tables.add(&report::ratios(&cold, &[None]));
         }
         let small = self.shelf.small();
         let start = Comparison { rounds: ROUNDS_OF_STARTS, ..comparison }.of(&small, &compare::by_default(), false);
-        let _ = write!(text, "### Start\n200 files, {ROUNDS_OF_STARTS} rounds.\n\n{}", report::start(&start));
-        text += &self.calls(&toolbox);
-        text += &self.harm(&toolbox);
-        self.publish("walk", &text);
+        tables.add(&format!("### Start\n200 files, {ROUNDS_OF_STARTS} rounds.\n\n{}", report::start(&start)));
+        tables.add(&self.calls(&toolbox));
+        tables.add(&self.harm(&toolbox));
+        self.publish("walk", &tables);
     }
 
     fn calls(&self, toolbox: &Toolbox) -> String {
@@ -140,7 +139,8 @@ impl Bench {
         let volumes = self.shelf.volumes();
         let docker = docker::Docker::start(&self.shelf.data_root(), &self.scratch);
         let mut rng = self.rng();
-        let mut text = format!("{} volumes, {} names:\n\n", volumes.paths.len(), volumes.names);
+        let mut tables = Tables::new(self.folder.join("walk-docker.md"));
+        tables.add(&format!("{} volumes, {} names, {} rounds:\n\n", volumes.paths.len(), volumes.names, self.rounds));
         let mut rows = Vec::new();
         for cold in [false, true] {
             if cold && !compare::can_be_cold() {
@@ -149,8 +149,9 @@ impl Bench {
             let runs = docker::compare(&docker, self.rounds, cold, &self.scratch, &mut rng);
             rows.extend(report::docker(&runs, cold));
         }
-        text += &report::table(1, &["", "wall, ms", "user and system, ms", "times ours"].map(str::to_owned), &rows);
-        self.publish("walk-docker", &text);
+        let head = ["", "wall, ms", "user and system, ms", "times ours"].map(str::to_owned);
+        tables.add(&report::table(1, &head, &rows));
+        self.publish("walk-docker", &tables);
     }
 
     /// What the figures are of.
@@ -173,12 +174,28 @@ impl Bench {
         )
     }
 
-    /// Prints, keeps, and puts into the documentation what was measured at full scale.
-    fn publish(&self, name: &str, text: &str) {
-        println!("{text}");
-        fs::write(self.folder.join(format!("{name}.md")), text).unwrap();
+    /// Puts what was measured at full scale into the documentation.
+    fn publish(&self, mark: &str, tables: &Tables) {
         if (self.scale - 1.0).abs() < f64::EPSILON {
-            report::put(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md"), name, text);
+            report::put(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md"), mark, &tables.text);
         }
+    }
+}
+
+/// Tables are printed and kept as they come: a run that is broken off has shown what it had.
+struct Tables {
+    file: PathBuf,
+    text: String,
+}
+
+impl Tables {
+    const fn new(file: PathBuf) -> Self {
+        Self { file, text: String::new() }
+    }
+
+    fn add(&mut self, part: &str) {
+        print!("{part}");
+        self.text += part;
+        fs::write(&self.file, &self.text).unwrap();
     }
 }

@@ -130,7 +130,8 @@ pub fn ratios(compared: &[Compared], threads: &[Option<usize>]) -> String {
         row("wall, fastest peer ÷ ours", wall, &of_peers);
         row("user and system, du ÷ ours", cpu, &of_du);
     }
-    table(1, &head("", compared.iter().map(|compared| compared.set)), &rows)
+    let table = table(1, &head("", compared.iter().map(|compared| compared.set)), &rows);
+    format!("Times as long as ours:\n\n{table}")
 }
 
 /// System calls a name.
