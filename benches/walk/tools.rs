@@ -76,16 +76,12 @@ impl Tool {
 #[derive(Debug, Clone)]
 pub struct Toolbox {
     peers: PathBuf,
-    /// Whether ours can be told the number of threads; else it is given as many processors.
-    ours_has_threads: bool,
 }
 
 impl Toolbox {
     /// Peers are where `benches/walk/peers` puts them.
-    pub fn new(peers: PathBuf) -> Self {
-        let toolbox = Self { peers, ours_has_threads: false };
-        let help = toolbox.ask(Tool::Volumeviz, &["scan", "--help"]);
-        Self { ours_has_threads: help.contains("--threads"), ..toolbox }
+    pub const fn new(peers: PathBuf) -> Self {
+        Self { peers }
     }
 
     fn program(&self, tool: Tool) -> PathBuf {
@@ -99,17 +95,11 @@ impl Toolbox {
     /// Measures directories with so many threads, or as many as the tool likes.
     pub fn command(&self, tool: Tool, threads: Option<usize>, paths: &[PathBuf]) -> Command {
         let (before, after) = tool.arguments();
-        let has_option = tool.is_peer() || tool == Tool::Volumeviz && self.ours_has_threads;
-        let mut command = match threads {
-            Some(threads) if tool == Tool::Volumeviz && !has_option => {
-                let mut command = Command::new("taskset");
-                command.args(["--cpu-list", &format!("0-{}", threads - 1)]).arg(self.program(tool));
-                command
-            }
-            _ => Command::new(self.program(tool)),
-        };
+        let mut command = Command::new(self.program(tool));
         command.args(before);
-        if let (Some(threads), true) = (threads, has_option) {
+        if tool != Tool::Du
+            && let Some(threads) = threads
+        {
             command.arg(format!("--threads={threads}"));
         }
         command.args(after).args(paths);
