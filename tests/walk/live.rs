@@ -1,5 +1,6 @@
 //! Trees that change while they are walked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -80,6 +81,15 @@ fn what_comes_and_goes_is_no_error_and_what_stays_is_counted_once() {
     });
 }
 
+/// Puts a link in the place of a folder, and the folder back, over and over.
+fn swapping(place: PathBuf, link: PathBuf, aside: PathBuf) -> Storm {
+    Storm::new(move |_| {
+        for (from, to) in [(&place, &aside), (&link, &place), (&place, &link), (&aside, &place)] {
+            drop(fs::rename(from, to));
+        }
+    })
+}
+
 /// The classic attack: a folder becomes a symbolic link to somewhere else between being listed and being opened.
 #[test]
 fn a_folder_swapped_for_a_link_never_leads_outside() {
@@ -88,12 +98,7 @@ fn a_folder_swapped_for_a_link_never_leads_outside() {
     let (folder, link, away) = (root.path().join("x"), root.path().join("link"), root.path().join("away"));
     fs::create_dir(&folder).unwrap();
     symlink(outside.path(), &link).unwrap();
-    let _storm = Storm::new(move |_| {
-        drop(fs::rename(&folder, &away));
-        drop(fs::rename(&link, &folder));
-        drop(fs::rename(&folder, &link));
-        drop(fs::rename(&away, &folder));
-    });
+    let _storm = swapping(folder, link, away);
     both_ways(|| {
         for _ in 0..500 {
             let measured = walk_to_the_end(root.path());
@@ -114,12 +119,7 @@ fn ancestors_swapped_for_links_never_lead_outside() {
     let place = (0..300).fold(root.path().to_path_buf(), |path, _| path.join("l"));
     let (aside, link) = (place.with_file_name("aside"), place.with_file_name("link"));
     symlink(outside.path(), &link).unwrap();
-    let _storm = Storm::new(move |_| {
-        drop(fs::rename(&place, &aside));
-        drop(fs::rename(&link, &place));
-        drop(fs::rename(&place, &link));
-        drop(fs::rename(&aside, &place));
-    });
+    let _storm = swapping(place, link, aside);
     both_ways(|| {
         for _ in 0..25 {
             let measured = walk_to_the_end(root.path());

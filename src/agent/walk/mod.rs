@@ -19,11 +19,11 @@ mod reader;
 mod sums;
 mod sys;
 mod team;
+mod threads;
 mod tree;
-mod worker;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ pub use self::details::{AGES_IN_DAYS, Biggest, Details, Extension, Groups, Histo
 pub use self::mounts::{Mount, is_mount_point};
 use self::pace::Pace;
 use self::team::{TICK, Team};
-use self::worker::Walk;
+use self::threads::Walk;
 
 /// Threads that may hang in the kernel before every further walk is refused.
 pub const MAX_ABANDONED: usize = 8;
@@ -67,6 +67,14 @@ impl Threads {
     fn most(self) -> usize {
         let (Self::Exactly(most) | Self::UpTo(most)) = self;
         most.max(1)
+    }
+
+    /// Before any speed is known.
+    fn at_first(self) -> usize {
+        match self {
+            Self::Exactly(_) => self.most(),
+            Self::UpTo(_) => 1,
+        }
     }
 }
 
@@ -236,9 +244,9 @@ impl Walker {
             let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
             move || {
                 walk.begin_thread();
-                let mut outcome = if whole { mounts::ask(walk.root()) } else { walk.run() };
+                let mut outcome = if whole { mounts::ask(&walk.root) } else { walk.run() };
                 if let Outcome::Measured(measured) = &mut outcome {
-                    measured.filesystem = mounts::filesystem(walk.root());
+                    measured.filesystem = mounts::filesystem(&walk.root);
                 }
                 // Nobody waits any more when this thread was given up; then the device works again.
                 drop(sender.send(outcome));
@@ -320,6 +328,6 @@ impl Identity {
 #[allow(clippy::missing_fields_in_debug, reason = "a root and a count say enough")]
 impl std::fmt::Debug for Walk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Walk").field("root", &PathBuf::from(self.root())).finish()
+        f.debug_struct("Walk").field("root", &self.root).finish()
     }
 }

@@ -14,8 +14,8 @@ use super::links::Counts;
 use super::open::{self, Inode, Refused};
 use super::queue::Own;
 use super::sums::{Sums, allocated};
+use super::threads::Walk;
 use super::tree::{Directory, Kept, Waiting};
-use super::worker::Walk;
 
 /// Directories that may wait; a directory with more subdirectories is put aside and read on later.
 const MAX_WAITING: usize = 1 << 16;
@@ -113,13 +113,13 @@ impl Place {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(walk: &'a Walk, own: Own<Task>) -> Self {
-        let tell_every = walk.handle().pace().map_or(TELL_EVERY, |pace| pace.look_every().min(TELL_EVERY));
+        let tell_every = walk.handle.pace().map_or(TELL_EVERY, |pace| pace.look_every().min(TELL_EVERY));
         Self {
             walk,
             own,
             sums: Sums::default(),
             details: walk.collector(),
-            mask: walk.wanted().mask(),
+            mask: walk.wanted.mask(),
             kept: Kept::default(),
             buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES],
             tell_every,
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
     /// The thread's life.
     pub(super) fn work(&mut self) {
         let walk = self.walk;
-        while let Some((task, _doing)) = walk.queue().next(&self.own, || walk.is_over()) {
+        while let Some((task, _doing)) = walk.queue.next(&self.own, || walk.is_over()) {
             self.told = Instant::now();
             self.perform(task);
             // The next directory may be one whose device never answers.
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
     }
 
     fn open(&mut self, waiting: Waiting) -> Option<Reading> {
-        let opener = self.walk.opener();
+        let opener = &self.walk.opener;
         let parent = self.kept.open(&waiting.parent, opener);
         let child = parent.clone().and_then(|parent| opener.child(&parent, &waiting.name));
         let found = child.and_then(|fd| Ok((open::look_at(&fd).map_err(Refused::Error)?, fd)));
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
 
     fn read_into(&mut self, buffer: &mut [MaybeUninit<u8>], fd: &OwnedFd, reading: &mut Reading) {
         let (mut listed, mut found, mut names) = (0_usize, 0_usize, None::<Names>);
-        let room = MAX_WAITING.saturating_sub(self.walk.queue().open()).max(MIN_FOUND);
+        let room = MAX_WAITING.saturating_sub(self.walk.queue.open()).max(MIN_FOUND);
         let mut entries = RawDir::new(fd, buffer);
         while let Some(entry) = entries.next() {
             if self.walk.is_over() {
@@ -277,7 +277,7 @@ impl<'a> Reader<'a> {
                 let (directory, fd) = (self.share(reading), Arc::clone(&reading.fd));
                 let position = entry.next_entry_cookie();
                 directory.begin_part();
-                self.walk.queue().put_aside(Task::Resume { directory, fd, position });
+                self.walk.queue.put_aside(Task::Resume { directory, fd, position });
                 break;
             }
         }
@@ -293,9 +293,9 @@ impl<'a> Reader<'a> {
         {
             let (directory, fd) = (self.share(reading), Arc::clone(&reading.fd));
             directory.begin_part();
-            self.walk.queue().push(&self.own, Task::Look { directory, fd, names });
+            self.walk.queue.push(&self.own, Task::Look { directory, fd, names });
         }
-        let wanted = self.walk.queue().has_idle() && self.own.len() < BUNCHES;
+        let wanted = self.walk.queue.has_idle() && self.own.len() < BUNCHES;
         match (&names, wanted) {
             (None, true) => *names = Some(Names::default()),
             (Some(_), false) => {
@@ -331,7 +331,7 @@ impl<'a> Reader<'a> {
         } else if found.stx_nlink <= 1 {
             self.count_file(reading, &found, name);
         } else {
-            match self.walk.links().counts(open::inode(&found), found.stx_nlink) {
+            match self.walk.links.counts(open::inode(&found), found.stx_nlink) {
                 Counts::All => self.count_file(reading, &found, name),
                 Counts::Share => self.sums.count_share(&found),
                 Counts::Nothing => {}
@@ -349,7 +349,7 @@ impl<'a> Reader<'a> {
 
     fn put_in(&mut self, reading: &mut Reading, name: &CStr) {
         let parent = self.share(reading);
-        self.walk.queue().push(&self.own, Task::Open(Waiting { parent, name: name.to_owned() }));
+        self.walk.queue.push(&self.own, Task::Open(Waiting { parent, name: name.to_owned() }));
     }
 
     /// The directory that is being read, for whoever goes on below it.

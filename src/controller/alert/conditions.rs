@@ -122,20 +122,12 @@ fn nothing_from(found: &Found) -> Option<&'static str> {
 
 fn without_figure(scope: Scope, found: &Found) -> String {
     let AlertCounts { evaluated, no_data, .. } = found.counts;
-    match scope {
-        Scope::Cluster => format!(
-            "the cluster has no figure from the last run{}",
-            named(&found.without_figure, i64::try_from(found.without_figure.len()).unwrap_or(i64::MAX))
-        ),
-        Scope::Node => format!(
-            "{no_data} of {evaluated} nodes have no figure from the last run{}",
-            named(&found.without_figure, no_data)
-        ),
-        Scope::Volume => format!(
-            "{no_data} of {evaluated} volumes have no figure from the last run{}",
-            named(&found.without_figure, no_data)
-        ),
-    }
+    let (who, all) = match scope {
+        Scope::Cluster => ("the cluster has".to_owned(), i64::try_from(found.without_figure.len()).unwrap_or(i64::MAX)),
+        Scope::Node => (format!("{no_data} of {evaluated} nodes have"), no_data),
+        Scope::Volume => (format!("{no_data} of {evaluated} volumes have"), no_data),
+    };
+    format!("{who} no figure from the last run{}", named(&found.without_figure, all))
 }
 
 /// The first of these, and how many more there are in all.

@@ -1,6 +1,6 @@
 //! One walk: its threads, and what they have found together.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -21,18 +21,18 @@ use super::{CutShort, Handle, Identity, Measured, Options, Outcome, Threads, Tot
 
 /// What the threads of a walk share.
 pub(super) struct Walk {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     threads: Threads,
     is_kind: bool,
-    handle: Handle,
+    pub(super) handle: Handle,
     /// The deadline passed: like a cancel, but told apart.
     stopped: AtomicBool,
     finished: AtomicBool,
-    opener: Opener,
-    queue: Queue<Task>,
-    links: Links,
+    pub(super) opener: Opener,
+    pub(super) queue: Queue<Task>,
+    pub(super) links: Links,
     sums: Mutex<Sums>,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     /// Of the threads that have ended.
     details: Mutex<Option<Collector>>,
     /// Entries seen since somebody asked.
@@ -62,30 +62,6 @@ impl Walk {
             rest: AtomicU32::new(0),
             helpers: Mutex::new(Some(Vec::new())),
         }
-    }
-
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
-    pub(super) const fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    pub(super) const fn opener(&self) -> &Opener {
-        &self.opener
-    }
-
-    pub(super) const fn queue(&self) -> &Queue<Task> {
-        &self.queue
-    }
-
-    pub(super) const fn links(&self) -> &Links {
-        &self.links
-    }
-
-    pub(super) const fn wanted(&self) -> Wanted {
-        self.wanted
     }
 
     /// For the details that a thread finds, when any are wanted.
@@ -144,13 +120,7 @@ impl Walk {
     fn work(self: &Arc<Self>, first: Task) {
         let Some(own) = self.queue.claim() else { return };
         self.queue.push(&own, first);
-        self.keep_awake(
-            match self.threads {
-                Threads::Exactly(_) => self.threads.most(),
-                Threads::UpTo(_) => 1,
-            },
-            0,
-        );
+        self.keep_awake(self.threads.at_first(), 0);
         Reader::new(self, own).work();
         for helper in lock(&self.helpers).take().into_iter().flatten() {
             if helper.join().is_err() {
