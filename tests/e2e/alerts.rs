@@ -228,15 +228,24 @@ fn an_alert_whose_secret_is_missing_is_judged_all_the_same_and_its_end_is_told_w
 
 #[test]
 fn a_database_that_is_down_is_told_without_it() {
-    let alert = Alert::new("down", &json!({"scope": "Cluster", "rule": {"databaseDown": {}}}));
+    let (address, told) = webhook();
+    install(&["--set", &format!("alerts.allow={{{address}}}"), "--wait", "--timeout", "3m"]).unwrap();
+    secret("hook", &address, &json!({"volumeviz.io/notify": "true"}));
+    let notify = json!([{"name": "event", "type": "Event"}, {"name": "hook", "type": "Webhook", "secretName": "hook"}]);
+    let alert = Alert::new("down", &json!({"scope": "Cluster", "rule": {"databaseDown": {}}, "notify": notify}));
+    let occasions =
+        || told.lock().unwrap().iter().map(|(_, body)| body["event"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     alert.until(15, "Inactive");
     scale("statefulset/volumeviz-database", 0);
     let status = alert.until(30, "Firing");
     assert_eq!(condition(&status, "DatabaseReady").0, "False", "{status}");
     wait(15, "the Event", || (alert.events() == ["AlertFiring"]).then_some(()));
+    wait(15, "the webhook", || (occasions() == ["Firing"]).then_some(()));
     scale("statefulset/volumeviz-database", 1);
     alert.until(60, "Inactive");
     wait(30, "its end", || (alert.events() == ["AlertFiring", "AlertResolved"]).then_some(()));
+    wait(15, "its end by the webhook", || (occasions().last()? == "Resolved").then_some(()));
+    assert_eq!(occasions(), ["Firing", "Resolved"], "what it heard without the database it does not hear again");
     assert_eq!(
         sql("SELECT state || ' ' || count(*) FROM alerts WHERE alert_name = 'down' GROUP BY state"),
         "Resolved 1"

@@ -261,7 +261,10 @@ impl Walker {
         let until = options.deadline.unwrap_or_else(|| Instant::now() + FOREVER);
         match self.lead(&walk, &receiver, until) {
             Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Disconnected) => Outcome::Measured(walk.so_far(None)),
+            Err(RecvTimeoutError::Disconnected) => {
+                walk.count_panic();
+                Outcome::Measured(walk.so_far(None))
+            }
             Err(RecvTimeoutError::Timeout) => {
                 walk.stop();
                 match receiver.recv_timeout(NOTICE) {

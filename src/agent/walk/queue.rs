@@ -113,7 +113,7 @@ impl<T> Queue<T> {
                     return Some((task, Doing(self)));
                 }
             }
-            if !self.wait(own) {
+            if !self.wait(own, &is_over) {
                 return None;
             }
         }
@@ -124,8 +124,12 @@ impl<T> Queue<T> {
     }
 
     /// Sleeps until there may be something to do; `false`: all is done.
-    fn wait(&self, own: &Own<T>) -> bool {
+    fn wait(&self, own: &Own<T>, is_over: impl Fn() -> bool) -> bool {
         let guard = lock(&self.lock);
+        if is_over() {
+            // Since it was looked; whoever saw it has woken all that slept by then.
+            return true;
+        }
         if self.may_take(own) {
             // Told before looking once more: whoever puts in a task puts it in before looking who sleeps.
             self.asleep.fetch_add(1, Ordering::SeqCst);
@@ -178,6 +182,7 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
 
     use super::*;
 
@@ -228,6 +233,21 @@ mod tests {
             assert!(ends.join().is_err());
         });
         assert!(queue.next(&other, || false).is_none());
+    }
+
+    #[test]
+    fn what_is_over_just_before_a_thread_rests_is_noticed() {
+        let queue = Queue::new(2);
+        let (own, resting) = (queue.claim().unwrap(), queue.claim().unwrap());
+        queue.push(&own, 1);
+        queue.keep_awake(1);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let looks = AtomicUsize::new(0);
+            let task = queue.next(&resting, || looks.fetch_add(1, Ordering::Relaxed) > 0);
+            sender.send(task.is_none()).unwrap();
+        });
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(true), "nobody else would ever wake it");
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Walk {
         Reader::new(self, own).work();
         for helper in lock(&self.helpers).take().into_iter().flatten() {
             if helper.join().is_err() {
-                self.add(Sums::default().with_error("WalkerPanicked".to_owned()));
+                self.count_panic();
             }
         }
     }
@@ -146,6 +146,11 @@ impl Walk {
             // A helper that cannot be started is one thread less.
             helpers.extend(std::thread::Builder::new().name("walk-helper".to_owned()).spawn(work));
         }
+    }
+
+    /// What a thread that panicked had found is a part at best.
+    pub(super) fn count_panic(&self) {
+        self.add(Sums::default().with_error("WalkerPanicked".to_owned()));
     }
 
     /// Entries seen since this was called last.
@@ -204,6 +209,7 @@ impl Walk {
 mod tests {
     use std::fs;
 
+    use super::super::Walker;
     use super::*;
 
     fn tree() -> tempfile::TempDir {
@@ -250,5 +256,19 @@ mod tests {
         assert_eq!(measured.totals.directories, Some(1801));
         let opened = walk.opener.opened.load(Ordering::Relaxed);
         assert!(opened < 3 * 1801, "{opened}");
+    }
+
+    #[test]
+    fn without_a_number_more_threads_are_tried_while_a_walk_lasts() {
+        let root = tempfile::tempdir().unwrap();
+        let helpers = |threads| {
+            let walk = Arc::new(Walk::new(root.path().to_path_buf(), threads, false, &Options::default()));
+            let (_unsent, outcome) = std::sync::mpsc::sync_channel(1);
+            let led = Walker::new(threads).lead(&walk, &outcome, Instant::now() + Duration::from_millis(300));
+            assert!(led.is_err(), "{led:?}");
+            lock(&walk.helpers).as_ref().unwrap().len()
+        };
+        assert!(helpers(Threads::UpTo(4)) > 0);
+        assert_eq!(helpers(Threads::UpTo(1)), 0, "never more than that");
     }
 }
