@@ -214,6 +214,9 @@ CREATE TABLE scan_results (
     saturated boolean NOT NULL DEFAULT false,
     errors jsonb NOT NULL DEFAULT '[]',
     skipped_mounts jsonb NOT NULL DEFAULT '[]',
+    -- The biggest, biggest first, as [{"path", "allocated_bytes"}]; absent when they were not asked for.
+    top_files jsonb,
+    top_directories jsonb,
     duration_ms bigint NOT NULL DEFAULT 0,
     CHECK ((completeness = 'Unknown') = (allocated_bytes IS NULL))
 );

@@ -199,17 +199,20 @@ CREATE FUNCTION agent_v1.reuse_results(job scan_jobs) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     work CONSTANT jsonb := (SELECT scan_runs.work FROM scan_runs WHERE id = job.run_id);
+    wanted CONSTANT integer := coalesce((work ->> 'topEntries')::integer, 0);
     since CONSTANT timestamptz := clock_timestamp() - make_interval(secs => coalesce((work #>> '{limits,minIntervalSeconds}')::integer, 0));
 BEGIN
     INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, method, allocated_bytes, apparent_bytes, files, directories,
-                              capacity_bytes, available_bytes, saturated, errors, skipped_mounts, duration_ms)
+                              capacity_bytes, available_bytes, saturated, errors, skipped_mounts, top_files, top_directories,
+                              duration_ms)
     SELECT job.id, earlier.volume_id, earlier.measured_at, earlier.completeness, earlier.method, earlier.allocated_bytes,
         earlier.apparent_bytes, earlier.files, earlier.directories, earlier.capacity_bytes, earlier.available_bytes, earlier.saturated,
-        earlier.errors, earlier.skipped_mounts, earlier.duration_ms
+        earlier.errors, earlier.skipped_mounts, earlier.top_files, earlier.top_directories, earlier.duration_ms
     FROM volumes
     JOIN volume_latest AS latest ON latest.volume_id = volumes.id AND latest.measured_at > since
     JOIN scan_results AS earlier ON earlier.id = latest.scan_result_id AND earlier.completeness = 'Complete'
         AND (work ->> 'mode' = 'Fast' OR (work ->> 'mode' = 'Walk' AND earlier.method = 'Walk'))
+        AND (wanted = 0 OR earlier.method = 'Statvfs' OR jsonb_array_length(earlier.top_files) >= least(wanted, earlier.files))
     WHERE volumes.node = job.node AND volumes.deleted_at IS NULL AND volumes.selected_ticket = job.ticket
     ORDER BY earlier.volume_id
     ON CONFLICT (scan_job_id, volume_id) DO NOTHING;
@@ -249,6 +252,18 @@ BEGIN
     PERFORM agent_v1.close_inventory(job);
     RETURN jsonb_build_object('outcome', 'ok', 'final_volumes', agent_v1.reuse_results(job));
 END
+$$;
+
+-- The biggest files or directories in the one shape that is read again, however they were sent; NULL stays NULL.
+CREATE FUNCTION agent_v1.biggest(entries jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN jsonb_typeof(entries) <> 'null' THEN (
+        SELECT coalesce(jsonb_agg(jsonb_build_object('path', path, 'allocated_bytes', allocated_bytes) ORDER BY allocated_bytes DESC, path), '[]')
+        FROM (
+            SELECT coalesce(entry.path, '') AS path, agent_v1.saturated(coalesce(entry.allocated_bytes, 0)) AS allocated_bytes
+            FROM jsonb_to_recordset(entries) AS entry (path text, allocated_bytes numeric) ORDER BY 2 DESC, 1 LIMIT 20
+        ) AS biggest
+    ) END
 $$;
 
 -- History of results just stored. It may be missing (no partition for that day: maintain was away for two weeks, or the result is older than
@@ -400,18 +415,20 @@ BEGIN
             (result.filesystem ->> 'capacity_bytes')::numeric AS capacity, (result.filesystem ->> 'available_bytes')::numeric AS available
         FROM jsonb_to_recordset(coalesce(body -> 'results', '[]')) AS result (
             volume text, completeness text, reason text, method text, figures jsonb, filesystem jsonb, errors jsonb,
-            skipped_mounts jsonb, duration_ms numeric, age_ms numeric)
+            skipped_mounts jsonb, top_files jsonb, top_directories jsonb, duration_ms numeric, age_ms numeric)
         JOIN volumes ON volumes.volume_id = job.node || '/' || result.volume AND volumes.deleted_at IS NULL
         ORDER BY volumes.id
     ), stored AS (
         INSERT INTO scan_results (scan_job_id, volume_id, measured_at, completeness, reason, method, allocated_bytes, apparent_bytes, files,
-                                  directories, capacity_bytes, available_bytes, saturated, errors, skipped_mounts, duration_ms)
+                                  directories, capacity_bytes, available_bytes, saturated, errors, skipped_mounts, top_files, top_directories,
+                                  duration_ms)
         SELECT job.id, given.known_volume, clock_timestamp() - make_interval(secs => least(coalesce(given.age_ms, 0), 864000000)::float8 / 1000),
             given.completeness, given.reason, given.method,
             agent_v1.saturated(given.allocated), agent_v1.saturated(given.apparent), agent_v1.saturated(given.file_count),
             agent_v1.saturated(given.directory_count), agent_v1.saturated(given.capacity), agent_v1.saturated(given.available),
             coalesce(greatest(given.allocated, given.apparent, given.file_count, given.directory_count) > 9223372036854775807, false),
-            coalesce(given.errors, '[]'), coalesce(given.skipped_mounts, '[]'), agent_v1.saturated(coalesce(given.duration_ms, 0))
+            coalesce(given.errors, '[]'), coalesce(given.skipped_mounts, '[]'), agent_v1.biggest(given.top_files),
+            agent_v1.biggest(given.top_directories), agent_v1.saturated(coalesce(given.duration_ms, 0))
         FROM given ORDER BY given.known_volume
         ON CONFLICT (scan_job_id, volume_id) DO NOTHING
         RETURNING id

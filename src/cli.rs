@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +60,10 @@ pub fn run() -> ExitCode {
         tracing::debug!("a TLS provider was installed before");
     }
     let outcome = match command {
-        Command::Scan(args) => return block_on(scan::run(args)).unwrap_or_else(fail),
+        // One thread: most scans are over before others had begun.
+        Command::Scan(args) => {
+            return block_on_with(&mut Builder::new_current_thread(), scan::run(args)).unwrap_or_else(fail);
+        }
         Command::Crds { dir } => print_crds(dir.as_deref()),
         Command::Migrate(args) => block_on(migrate::run(args)).and_then(|done| done.map_err(Failure::from)),
         Command::Audit(args) => block_on(audit::run(args)).and_then(|done| done.map_err(Failure::from)),
@@ -114,7 +118,11 @@ fn serve(role: impl AsyncFnOnce(CancellationToken) -> Result<(), Failure>) -> Re
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    block_on_with(&mut Builder::new_multi_thread(), future)
+}
+
+fn block_on_with<T>(runtime: &mut Builder, future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(future);
     // A thread that hangs in the kernel on a dead mount must not hold up the end of the process.
     runtime.shutdown_background();

@@ -3,11 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::walk::{self, CutShort, Details, Handle, Measured, Mount, Options, Outcome, Walker, Wanted, is_mount_point};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::walk::{
+    self, Biggest, CutShort, Details, Handle, Measured, Mount, Options, Outcome, Walker, Wanted, is_mount_point,
+};
 use crate::domain::contract::{Engine, InventoryVolume};
-use crate::domain::measurement::{Completeness, ErrorCount, Figures, Filesystem, Method, VolumeReason, VolumeResult};
+use crate::domain::measurement::{
+    Completeness, Entry, ErrorCount, Figures, Filesystem, Method, VolumeReason, VolumeResult,
+};
 use crate::domain::text;
 use crate::domain::work::{Mode, WorkOrder};
+
+/// The longest path of a file or directory that the database keeps.
+const MAX_PATH_CHARS: usize = 1024;
 
 /// A volume to measure: where it is, or why it is never walked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +33,7 @@ pub struct Target {
 pub struct Measurer {
     walker: Walker,
     mode: Mode,
+    top_entries: usize,
     parallel_volumes: usize,
     volume_timeout: Duration,
     deadline: Instant,
@@ -73,6 +84,7 @@ impl Measurer {
         Self {
             walker,
             mode: work.mode,
+            top_entries: usize::try_from(work.top_entries).unwrap_or(0),
             parallel_volumes: usize::try_from(work.limits.parallel_volumes).unwrap_or(1).max(1),
             volume_timeout: Duration::from_secs(positive(work.limits.volume_timeout_seconds)),
             deadline,
@@ -102,7 +114,15 @@ impl Measurer {
 
     /// Measures one volume.
     pub async fn measure(&self, target: Target) -> VolumeResult {
-        self.measure_in_detail(target, Wanted::default()).await.0
+        let wanted = Wanted { top: self.top_entries, histogram: None };
+        match self.measure_in_detail(target, wanted).await {
+            (result, Some(Details { top_files, top_directories, .. })) => VolumeResult {
+                top_files: Some(top_files.into_iter().map(short_entry).collect()),
+                top_directories: Some(top_directories.into_iter().map(short_entry).collect()),
+                ..result
+            },
+            (result, None) => result,
+        }
     }
 
     /// Measures one volume, and collects these details of it.
@@ -122,9 +142,7 @@ impl Measurer {
             handle: self.handle.clone(),
             details,
         };
-        let walker = self.walker.clone();
-        let outcome = tokio::task::spawn_blocking(move || walker.measure(&path, &options)).await;
-        let mut outcome = outcome.unwrap_or_else(|error| Outcome::Unreadable { kind: error.to_string() });
+        let mut outcome = self.walk(&path, &options).await;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let details = match &mut outcome {
             Outcome::Measured(measured) => measured.details.take(),
@@ -132,6 +150,40 @@ impl Measurer {
         };
         (VolumeResult { duration_ms, ..result(volume, outcome) }, details)
     }
+}
+
+impl Measurer {
+    async fn walk(&self, path: &Path, options: &Options) -> Outcome {
+        let (sender, mut told) = oneshot::channel();
+        let mut started = match self.walker.start(path, options, move |outcome| _ = sender.send(outcome)) {
+            Ok(started) => started,
+            Err(refused) => return refused.into(),
+        };
+        loop {
+            match timeout(started.next_look(), &mut told).await {
+                Ok(Ok(outcome)) => return started.ended(outcome),
+                Ok(Err(_)) => return started.panicked(),
+                Err(_) => {
+                    if let Some(outcome) = started.look() {
+                        return outcome;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl From<Biggest> for Entry {
+    fn from(Biggest { path, allocated_bytes }: Biggest) -> Self {
+        let path = if path.is_empty() { ".".to_owned() } else { text::from_bytes(&path) };
+        Self { path, allocated_bytes }
+    }
+}
+
+/// One whose path is no longer than what the database keeps of it.
+fn short_entry(found: Biggest) -> Entry {
+    let entry = Entry::from(found);
+    Entry { path: text::end_of(&entry.path, MAX_PATH_CHARS), ..entry }
 }
 
 /// What an outcome means for its volume.
@@ -174,6 +226,8 @@ fn figures(volume: String, measured: Measured) -> VolumeResult {
             .map(|walk::Filesystem { capacity_bytes, available_bytes }| Filesystem { capacity_bytes, available_bytes }),
         errors: errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect(),
         skipped_mounts: skipped_mounts.iter().map(|path| text::from_bytes(path)).collect(),
+        top_files: None,
+        top_directories: None,
         duration_ms: 0,
         age_ms: 0,
     }

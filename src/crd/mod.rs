@@ -19,7 +19,7 @@ pub use volume_alert_status::{AlertCounts, AlertState, EvaluatedRun, FiringSubje
 pub use volume_scan::{ConcurrencyPolicy, Measurement, VolumeScan, VolumeScanSpec};
 pub use volume_scan_status::{
     ActiveRun, Agents, Candidate, Database, Display, FailedNode, FinishedRun, FollowedSchedule, GrowingVolume, Growth,
-    State, TopVolume, Totals, VolumeScanStatus,
+    State, TopEntry, TopVolume, Totals, VolumeScanStatus,
 };
 
 /// A generated CRD and the name of its file in `crds/`.

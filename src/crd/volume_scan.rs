@@ -126,6 +126,11 @@ pub struct Measurement {
     /// `Walk` reads every entry; `Fast` asks the file system where a volume is a whole one, and walks the others; `Inventory` only lists.
     #[serde(default)]
     pub mode: Mode,
+    /// How many of each volume's biggest files, and of its biggest directories, are kept in the database; the biggest of all are in the
+    /// status. 0: none.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 20))]
+    pub top_entries: i32,
 }
 
 impl Default for VolumeScanSpec {
@@ -156,6 +161,7 @@ impl VolumeScanSpec {
     pub fn work_order(&self) -> WorkOrder {
         WorkOrder {
             mode: self.measurement.mode,
+            top_entries: self.measurement.top_entries,
             volume_selector: self.volume_selector.clone().unwrap_or_default(),
             limits: self.limits.clone(),
             max_attempts: self.max_attempts,

@@ -60,6 +60,14 @@ pub struct VolumeScanStatus {
     /// How many measured volumes `topVolumes` leaves out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_volumes_omitted: Option<i64>,
+    /// The biggest files of all volumes, biggest first: of each volume the `measurement.topEntries` biggest are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic", "maxItems" = 10))]
+    pub top_files: Vec<TopEntry>,
+    /// The directories of all volumes with most in the files directly in them, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic", "maxItems" = 10))]
+    pub top_directories: Vec<TopEntry>,
     /// How the volumes grow together. Absent until one was measured on five days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
@@ -225,6 +233,27 @@ pub struct TopVolume {
     pub used_by_stopped: i64,
     /// When it was measured.
     pub measured_time: Time,
+}
+
+/// One big file or directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct TopEntry {
+    /// The node of its volume.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// Docker's name of its volume, cut to 255 characters.
+    #[schemars(length(max = 255))]
+    pub name: String,
+    /// Its path in the volume; of a long one the end, behind `…`.
+    #[schemars(length(max = 256))]
+    pub path: String,
+    /// Disk space in bytes; of a directory its own and that of the files directly in it.
+    pub allocated_bytes: i64,
+    /// Disk space for people.
+    #[schemars(length(max = 16))]
+    pub size: String,
 }
 
 /// How the volumes of a scan grow together: the sum of what is known of each.

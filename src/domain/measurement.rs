@@ -113,6 +113,15 @@ pub struct Filesystem {
     pub available_bytes: u64,
 }
 
+/// A file or directory of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Below the volume's root, escaped; `.` for the root itself. Of a long one the end.
+    pub path: String,
+    /// `st_blocks × 512`; of a directory its own and those of the files directly in it.
+    pub allocated_bytes: u64,
+}
+
 /// The outcome of measuring one volume, final for its run.
 ///
 /// Invariant: `figures` is absent exactly when `completeness` is [`Completeness::Unknown`]; use [`Self::unknown`] to build those.
@@ -140,6 +149,12 @@ pub struct VolumeResult {
     /// Mounts found inside the volume and not entered, relative to its root, escaped; at most 100.
     #[serde(default)]
     pub skipped_mounts: Vec<String>,
+    /// The biggest files, biggest first; absent when they were not asked for, or the file system was asked for the figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_files: Option<Vec<Entry>>,
+    /// The biggest directories, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_directories: Option<Vec<Entry>>,
     /// How long measuring took, in milliseconds.
     pub duration_ms: u64,
     /// How long before this report the measurement ended, in milliseconds of the agent's monotonic clock:
@@ -160,6 +175,8 @@ impl VolumeResult {
             filesystem: None,
             errors: Vec::new(),
             skipped_mounts: Vec::new(),
+            top_files: None,
+            top_directories: None,
             duration_ms: 0,
             age_ms: 0,
         }

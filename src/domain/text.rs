@@ -27,6 +27,14 @@ pub fn bounded(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
     Cow::Owned(cut)
 }
 
+/// The last `most` characters of a text, the first of them `…` when something was cut.
+pub fn end_of(text: &str, most: usize) -> String {
+    match text.chars().count().checked_sub(most) {
+        None | Some(0) => text.to_owned(),
+        Some(cut) => ['…'].into_iter().chain(text.chars().skip(cut + 1)).collect(),
+    }
+}
+
 /// A file name as text: bytes that are no UTF-8 become `\xff`, the rest stays.
 pub fn from_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -69,6 +77,11 @@ mod tests {
         let cut = bounded(one.as_str().into(), 100);
         assert!(cut.starts_with("üü") && cut.contains("[cut, 1001 bytes, ") && cut.len() <= 100, "{cut}");
         assert_ne!(cut, bounded(other.as_str().into(), 100));
+    }
+
+    #[test]
+    fn of_a_long_text_the_end_is_told() {
+        assert_eq!([end_of("a/ü/c", 5), end_of("a/ü/c", 4), end_of("", 3)], ["a/ü/c", "…ü/c", ""]);
     }
 
     proptest! {

@@ -127,6 +127,9 @@ pub struct WorkOrder {
     /// How volumes are measured.
     #[serde(default)]
     pub mode: Mode,
+    /// How many of each volume's biggest files, and of its biggest directories, are told.
+    #[serde(default)]
+    pub top_entries: i32,
     /// Which volumes are measured and counted.
     #[serde(default)]
     pub volume_selector: VolumeSelector,
@@ -145,6 +148,7 @@ impl Default for WorkOrder {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
+            top_entries: 0,
             volume_selector: VolumeSelector::default(),
             limits: Limits::default(),
             max_attempts: default_max_attempts(),

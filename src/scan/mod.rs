@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{ValueEnum, value_parser};
+use futures::stream::{self, StreamExt};
 
 use self::du::Comparison;
 use self::progress::Progress;
@@ -22,8 +23,9 @@ use crate::output;
 
 /// A walk without a deadline ends after this all the same.
 const DEADLINE: Duration = Duration::from_hours(24 * 7);
-/// Threads of a walk that chooses itself.
+/// Threads when nobody says how many, and volumes that are read at a time then: small ones are over before threads for each would pay.
 const MAX_THREADS: usize = 16;
+const VOLUMES_AT_A_TIME: usize = 8;
 
 /// Options of `volumeviz scan`.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,7 +49,7 @@ pub struct Args {
     /// Docker's socket
     #[arg(long, default_value = DEFAULT_SOCKET, value_name = "SOCKET", conflicts_with = "paths")]
     pub docker: PathBuf,
-    /// Read each volume with exactly so many threads (1 to 256) [default: as many as make it faster, at most 16]
+    /// Read with exactly so many threads (1 to 256), several volumes at a time [default: as many threads as make it faster, at most 16]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
     /// Look at no more than so many files and directories a second
@@ -140,22 +142,32 @@ async fn docker_volumes(args: &Args) -> Result<Vec<Volume>, docker::Error> {
     Ok(inventory.volumes.iter().map(volume).collect())
 }
 
-/// Measures one volume after the other; JSON Lines are printed as they come and keep no volumes.
+/// Measures several volumes at a time; JSON Lines are printed as they come and keep no volumes.
 async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
-    let threads = args.threads.map_or(Threads::UpTo(MAX_THREADS), |threads| Threads::Exactly(threads.into()));
+    let (threads, at_a_time) = match args.threads {
+        None => (Threads::UpTo(MAX_THREADS), VOLUMES_AT_A_TIME),
+        // More than have their turn, so that no thread waits for the next.
+        Some(threads) => (Threads::Exactly(threads.into()), usize::from(threads) * 4),
+    };
     let measurer = Measurer::new(Walker::new(threads), &work(args), Instant::now() + DEADLINE);
-    let progress = Progress::new();
+    let mut progress = Progress::new(&volumes.iter().map(|volume| volume.target.volume.as_str()).collect::<Vec<_>>());
     let (mut rows, mut totals) = (Vec::new(), Totals::default());
-    for volume in volumes {
-        let name = volume.target.volume.clone();
-        let row = progress.show_while(&name, &measurer, measure_one(volume, &measurer, args)).await;
+    let measuring = volumes.into_iter().map(|volume| measure_one(volume, &measurer, args));
+    let mut ready = stream::iter(measuring).buffer_unordered(at_a_time);
+    while let Some(row) = progress.show_while(&measurer, ready.next()).await {
+        progress.count();
         totals.count(&row);
         if args.output != Output::Jsonl {
             rows.push(row);
-        } else if !output::print_json_line(&Line::Volume(&row))? {
+            continue;
+        }
+        progress.erase();
+        if !output::print_json_line(&Line::Volume(&row))? {
             break;
         }
     }
+    progress.erase();
+    drop(ready);
     rows.sort_by(|a, b| b.allocated_bytes.cmp(&a.allocated_bytes).then_with(|| a.name.cmp(&b.name)));
     Ok(Report { volumes: rows, totals })
 }

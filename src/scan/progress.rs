@@ -1,9 +1,10 @@
 //! A line on the terminal that tells how far a measurement is.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write, stderr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::agent::measure::Measurer;
 use crate::domain::bytes::HumanBytes;
@@ -20,9 +21,17 @@ const CLEAR: &str = "\u{1b}[K";
 /// Tells it on standard error, when that is a terminal that can erase.
 pub(super) struct Progress {
     shown: bool,
+    began: Instant,
+    /// The only volume, or nothing.
+    name: Option<String>,
+    volumes: usize,
+    done: usize,
+    /// When it is written next, and whether it can be seen.
+    next: Instant,
+    is_there: bool,
 }
 
-/// How far one volume is.
+/// How far it is.
 struct SoFar<'a> {
     what: &'a str,
     entries: i64,
@@ -31,31 +40,50 @@ struct SoFar<'a> {
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
-        Self { shown: stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb") }
+    /// Of the measurement of these volumes.
+    pub(super) fn new(volumes: &[&str]) -> Self {
+        let shown = stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb");
+        let name = if let [name] = volumes { Some((*name).to_owned()) } else { None };
+        let began = Instant::now();
+        Self { shown, began, name, volumes: volumes.len(), done: 0, next: began + EVERY, is_there: false }
     }
 
-    /// Shows how far `measurer` gets until this is done, and nothing after it.
-    pub(super) async fn show_while<T>(&self, what: &str, measurer: &Measurer, work: impl Future<Output = T>) -> T {
+    /// One more volume is done.
+    pub(super) const fn count(&mut self) {
+        self.done += 1;
+    }
+
+    fn what(&self) -> Cow<'_, str> {
+        match &self.name {
+            Some(name) => name.into(),
+            None => format!("{} of {} volumes", self.done, self.volumes).into(),
+        }
+    }
+
+    /// Shows how far `measurer` gets until this is done.
+    pub(super) async fn show_while<T>(&mut self, measurer: &Measurer, work: impl Future<Output = T>) -> T {
         if !self.shown {
             return work.await;
         }
-        let (began, entries, bytes) = (Instant::now(), measurer.entries(), measurer.bytes());
-        let mut ticks = interval_at(tokio::time::Instant::now() + EVERY, EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(work);
         loop {
             tokio::select! {
-                done = &mut work => {
-                    write(&format!("{BEGIN}{CLEAR}"));
-                    return done;
-                }
-                _ = ticks.tick() => {
-                    let (entries, bytes) = (measurer.entries() - entries, measurer.bytes() - bytes);
-                    let line = SoFar { what, entries, bytes, elapsed: began.elapsed() }.line(columns());
+                done = &mut work => return done,
+                () = sleep_until(self.next) => {
+                    let (entries, bytes, elapsed) = (measurer.entries(), measurer.bytes(), self.began.elapsed());
+                    let line = SoFar { what: &self.what(), entries, bytes, elapsed }.line(columns());
                     write(&format!("{BEGIN}{line}{CLEAR}"));
+                    self.next = Instant::now() + EVERY;
+                    self.is_there = true;
                 }
             }
+        }
+    }
+
+    /// Erases the line, before something else is printed.
+    pub(super) fn erase(&mut self) {
+        if std::mem::take(&mut self.is_there) {
+            write(&format!("{BEGIN}{CLEAR}"));
         }
     }
 }

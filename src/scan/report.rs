@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::du::Comparison;
 use crate::agent::walk;
-use crate::domain::measurement::{Completeness, ErrorCount, Figures, Method, VolumeReason, VolumeResult};
+use crate::domain::measurement::{Completeness, Entry, ErrorCount, Figures, Method, VolumeReason, VolumeResult};
 use crate::domain::text;
 
 /// One volume.
@@ -29,18 +29,11 @@ pub(super) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) du: Option<Comparison>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) top_files: Option<Vec<Biggest>>,
+    pub(super) top_files: Option<Vec<Entry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) top_directories: Option<Vec<Biggest>>,
+    pub(super) top_directories: Option<Vec<Entry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) histogram: Option<Histogram>,
-}
-
-/// A file or directory below the volume's root.
-#[derive(Serialize)]
-pub(super) struct Biggest {
-    pub(super) path: String,
-    pub(super) allocated_bytes: u64,
 }
 
 /// How files spread.
@@ -125,6 +118,8 @@ impl Row {
             errors,
             skipped_mounts,
             duration_ms,
+            top_files: _,
+            top_directories: _,
             age_ms: _,
             filesystem: _,
         } = result;
@@ -153,7 +148,7 @@ impl Row {
     fn with_details(self, details: Option<walk::Details>) -> Self {
         let Some(walk::Details { top_files, top_directories, histogram }) = details else { return self };
         let biggest = |list: Vec<walk::Biggest>| {
-            let list: Vec<Biggest> = list.into_iter().map(Biggest::from).collect();
+            let list: Vec<Entry> = list.into_iter().map(Entry::from).collect();
             (!list.is_empty()).then_some(list)
         };
         Self {
@@ -171,14 +166,6 @@ impl Row {
             files: self.files.unwrap_or(0),
             directories: self.directories,
         }
-    }
-}
-
-impl From<walk::Biggest> for Biggest {
-    /// The root itself is `.`.
-    fn from(walk::Biggest { path, allocated_bytes }: walk::Biggest) -> Self {
-        let path = if path.is_empty() { ".".to_owned() } else { text::from_bytes(&path) };
-        Self { path, allocated_bytes }
     }
 }
 

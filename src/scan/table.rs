@@ -1,9 +1,10 @@
 //! A scan's report for people. Whatever comes from a disk is shown without being obeyed by the terminal.
 
 use super::du::Comparison;
-use super::report::{Biggest, Files, Histogram, Kind, Report, Row, Totals};
+use super::report::{Files, Histogram, Kind, Report, Row, Totals};
 use crate::agent::walk::Share;
 use crate::domain::bytes::HumanBytes;
+use crate::domain::measurement::Entry;
 use crate::domain::text::showable;
 
 /// Owners and extensions that are listed; JSON has them all.
@@ -35,8 +36,9 @@ fn summary(totals: &Totals) -> String {
         Some(volumes) => format!("; du differs on {volumes}"),
     };
     format!(
-        "{} volumes: {} complete, {} partial, {} unknown; {bound}{} on disk, {} files{du}",
+        "{} volume{}: {} complete, {} partial, {} unknown; {bound}{} on disk, {} files{du}",
         totals.volumes,
+        if totals.volumes == 1 { "" } else { "s" },
         totals.complete,
         totals.partial,
         totals.unknown,
@@ -84,8 +86,8 @@ fn details(row: &Row) -> Vec<String> {
     [String::new(), format!("{}:", showable(&row.name))].into_iter().chain(lines).collect()
 }
 
-fn biggest(title: &str, list: &[Biggest]) -> Vec<String> {
-    let line = |one: &Biggest| format!("  {:>11}  {}", human(one.allocated_bytes), showable(&one.path));
+fn biggest(title: &str, list: &[Entry]) -> Vec<String> {
+    let line = |one: &Entry| format!("  {:>11}  {}", human(one.allocated_bytes), showable(&one.path));
     std::iter::once(format!("  {title}")).chain(list.iter().map(line)).collect()
 }
 

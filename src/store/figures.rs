@@ -51,6 +51,10 @@ pub struct Figures {
     pub fastest: Vec<GrowingRow>,
     /// Candidates for removal, those that no container holds first, then biggest first.
     pub removable: Vec<CandidateRow>,
+    /// The biggest files, biggest first, of those that are known of each volume.
+    pub top_files: Vec<EntryRow>,
+    /// The biggest directories, likewise.
+    pub top_directories: Vec<EntryRow>,
 }
 
 /// Growth of the volumes of a scan, summed up.
@@ -85,6 +89,19 @@ pub struct VolumeRow {
     pub used_by_stopped: i64,
     /// When it was measured.
     pub measured_at: DateTime<Utc>,
+}
+
+/// One file or directory.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct EntryRow {
+    /// Its node.
+    pub node: String,
+    /// Docker's name of its volume.
+    pub name: String,
+    /// Its path below the volume's root.
+    pub path: String,
+    /// Disk space in bytes.
+    pub allocated_bytes: i64,
 }
 
 /// One volume that grows.
@@ -176,7 +193,8 @@ pub async fn read(conn: &mut PgConnection, view: View<'_>, listed: i64) -> sqlx:
              round(max(latest_of.growth_window_days))::integer AS window_days,
              max(latest_of.growth_samples) AS samples,
              count(latest_of.growth_bytes_per_day) AS known_growth,
-             count(*) FILTER (WHERE latest_of.growth_bytes_per_day > 0 AND result.completeness <> 'Unknown') AS growing
+             count(*) FILTER (WHERE latest_of.growth_bytes_per_day > 0 AND result.completeness <> 'Unknown') AS growing,
+             count(result.top_files) AS with_entries
          FROM latest
          JOIN scan_results AS result ON result.scan_job_id = latest.id AND result.reason IS DISTINCT FROM 'Vanished'
          JOIN volumes AS volume ON volume.id = result.volume_id
@@ -197,7 +215,11 @@ pub async fn read(conn: &mut PgConnection, view: View<'_>, listed: i64) -> sqlx:
     let mut figures = Figures::from_row(&sums)?;
     figures.top = biggest(conn, view, listed).await?;
     figures.fastest = fastest(conn, view, listed).await?;
-    figures.removable = removable(conn, view, listed).await?;
+    figures.removable = removable(&mut *conn, view, listed).await?;
+    if sums.try_get::<i64, _>("with_entries")? > 0 {
+        figures.top_files = top_entries(conn, view, TOP_FILES, listed).await?;
+        figures.top_directories = top_entries(conn, view, TOP_DIRECTORIES, listed).await?;
+    }
     Ok(Some(figures))
 }
 
@@ -263,6 +285,38 @@ async fn removable(conn: &mut PgConnection, view: View<'_>, limit: i64) -> sqlx:
     .await
 }
 
+/// The biggest entries are in as many volumes at most: those whose biggest are.
+macro_rules! select_top_entries {
+    ($list:literal) => {
+        with_latest_jobs!(
+            ", holding AS (
+                 SELECT result.volume_id, result.",
+            $list,
+            " AS entries FROM latest JOIN scan_results AS result ON result.scan_job_id = latest.id
+                 ORDER BY (result.",
+            $list,
+            " -> 0 ->> 'allocated_bytes')::bigint DESC NULLS LAST, result.id LIMIT $3
+             )
+             SELECT volume.node, volume.name, entry.path, entry.allocated_bytes
+             FROM holding
+             CROSS JOIN LATERAL jsonb_to_recordset(holding.entries) AS entry (path text, allocated_bytes bigint)
+             JOIN volumes AS volume ON volume.id = holding.volume_id
+             ORDER BY entry.allocated_bytes DESC, volume.id, entry.path LIMIT $3"
+        )
+    };
+}
+const TOP_FILES: &str = select_top_entries!("top_files");
+const TOP_DIRECTORIES: &str = select_top_entries!("top_directories");
+
+async fn top_entries(
+    conn: &mut PgConnection,
+    view: View<'_>,
+    sql: &'static str,
+    limit: i64,
+) -> sqlx::Result<Vec<EntryRow>> {
+    sqlx::query_as(sql).bind(view.scan_uid).bind(view.nodes).bind(limit).fetch_all(conn).await
+}
+
 impl FromRow<'_, sqlx::postgres::PgRow> for Figures {
     /// The sums; the lists are read apart.
     fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
@@ -298,6 +352,8 @@ impl FromRow<'_, sqlx::postgres::PgRow> for Figures {
             top: Vec::new(),
             fastest: Vec::new(),
             removable: Vec::new(),
+            top_files: Vec::new(),
+            top_directories: Vec::new(),
         })
     }
 }

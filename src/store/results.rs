@@ -37,6 +37,10 @@ pub struct RunResultRow {
     pub errors: serde_json::Value,
     /// Mounts inside the volume that were not entered.
     pub skipped_mounts: serde_json::Value,
+    /// The biggest files, where they were asked for: `[{"path", "allocated_bytes"}]`, biggest first.
+    pub top_files: Option<serde_json::Value>,
+    /// The biggest directories by what is directly in them, likewise.
+    pub top_directories: Option<serde_json::Value>,
     /// How long measuring took, in milliseconds.
     pub duration_ms: i64,
 }
@@ -46,7 +50,7 @@ pub async fn of_run(conn: &mut PgConnection, run: i64, after: i64, limit: i64) -
     sqlx::query_as(
         "SELECT result.id, result.volume_id, volume.node, volume.name, result.measured_at, result.completeness, result.reason, result.method,
              result.allocated_bytes, result.apparent_bytes, result.files, result.directories, result.saturated, result.errors,
-             result.skipped_mounts, result.duration_ms
+             result.skipped_mounts, result.top_files, result.top_directories, result.duration_ms
          FROM scan_jobs AS job JOIN scan_results AS result ON result.scan_job_id = job.id JOIN volumes AS volume ON volume.id = result.volume_id
          WHERE job.run_id = $1 AND result.id > $2 ORDER BY result.id LIMIT $3",
     )

@@ -245,6 +245,8 @@ fn result(name: &str, bytes: u64) -> VolumeResult {
         filesystem: None,
         errors: Vec::new(),
         skipped_mounts: Vec::new(),
+        top_files: None,
+        top_directories: None,
         duration_ms: 5,
         age_ms: 0,
     }

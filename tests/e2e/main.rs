@@ -83,7 +83,7 @@ fn du(node: &str, path: &str) -> u64 {
 #[test]
 fn a_scan_finds_what_is_there() {
     make_volumes();
-    let scan = Scan::new("everything", &json!({}));
+    let scan = Scan::new("everything", &json!({"measurement": {"topEntries": 3}}));
     kubectl("wait volumescan/everything --for=condition=Complete --timeout=60s");
     let status = scan.status();
     let rows = rows();
@@ -119,6 +119,17 @@ fn a_scan_finds_what_is_there() {
         .unwrap()
         .clone();
     assert_eq!((&web["usedByRunning"], &web["usedByStopped"]), (&json!(1), &json!(0)));
+    let entries = ["topFiles", "topDirectories"].iter().flat_map(|list| status[list].as_array().unwrap());
+    // Names in `hostile` are none to give to a shell.
+    for entry in entries.filter(|entry| entry["name"] != "hostile") {
+        let [node, name, path] = ["node", "name", "path"].map(|key| entry[key].as_str().unwrap());
+        let blocks = in_node(node, &format!("stat --format %b '/var/lib/docker/volumes/{name}/_data/{path}'"));
+        let blocks: u64 = blocks.trim().parse().unwrap();
+        let bytes = entry["allocatedBytes"].as_u64().unwrap();
+        assert!(bytes == blocks * 512 || (bytes > blocks * 512 && path == "."), "{entry}");
+    }
+    let top = |list: &str| status[list][0]["allocatedBytes"].as_u64().unwrap();
+    assert!(top("topFiles") > 0 && top("topDirectories") > top("topFiles"), "{status}");
     assert_eq!(status["agents"], json!({"desired": 3, "ready": 3, "withoutDocker": 0}));
     let line = kubectl("get volumescan everything --no-headers");
     assert!(line.contains("Succeeded") && line.contains("3/3") && line.contains("True"), "{line}");

@@ -150,6 +150,7 @@ async fn every_function_is_listed_with_who_may_execute_it() {
     )
     .await;
     let expected = [
+        "agent_v1.biggest volumeviz_owner",
         "agent_v1.claim volumeviz_agent volumeviz_owner",
         "agent_v1.close_inventory volumeviz_owner",
         "agent_v1.complete volumeviz_agent volumeviz_owner",

@@ -88,6 +88,18 @@ async fn figures_beyond_bigint_stand_at_its_maximum_and_say_so() {
     assert_eq!(volumes::list(&mut conn, &list, &page).await.unwrap().rows.len(), 2);
 }
 
+#[tokio::test]
+async fn lists_that_are_too_long_are_cut_and_their_figures_saturate() {
+    let database = Database::new().await;
+    let (ticket, agent) = listed(&database, &[volume("v")]).await;
+    let many: Vec<(&str, u64)> = (0..100).map(|n| ("small", n)).chain([("big", u64::MAX)]).collect();
+    let long = VolumeResult { top_files: Some(entries(&many)), top_directories: Some(Vec::new()), ..result("v", 1) };
+    assert_eq!(agent.report(ticket, &[long]).await, Reply::Ok);
+    let kept = "SELECT count(*) FROM scan_results WHERE jsonb_array_length(top_files) = 20 AND top_directories = '[]'
+        AND top_files -> 0 = '{\"path\": \"big\", \"allocated_bytes\": 9223372036854775807}' AND top_files -> 19 ->> 'allocated_bytes' = '81'";
+    assert_eq!(database.number(kept).await, 1);
+}
+
 /// A row that PostgreSQL refuses is named by its SQLSTATE class, by which the agent tells bad data from a bad database.
 #[tokio::test]
 async fn a_row_that_cannot_be_stored_is_refused_as_such() {

@@ -49,7 +49,7 @@ use volumeviz::domain::contract::{
     Claim, ClaimBody, ClaimReply, CompleteBody, Engine, FailBody, FailureClass, HeartbeatBody, InventoryBody,
     InventoryContainer, InventoryMount, InventoryReply, InventoryTotals, InventoryVolume, Progress, Reply, ReportBody,
 };
-use volumeviz::domain::measurement::{Completeness, Figures, Filesystem, Method, VolumeResult};
+use volumeviz::domain::measurement::{Completeness, Entry, Figures, Filesystem, Method, VolumeResult};
 use volumeviz::domain::selector::VolumeKind;
 use volumeviz::domain::work::WorkOrder;
 use volumeviz::store;
@@ -204,9 +204,17 @@ fn result(name: &str, bytes: u64) -> VolumeResult {
         filesystem: Some(Filesystem { capacity_bytes: 1 << 40, available_bytes: 1 << 30 }),
         errors: Vec::new(),
         skipped_mounts: Vec::new(),
+        top_files: None,
+        top_directories: None,
         duration_ms: 5,
         age_ms: 0,
     }
+}
+
+/// Files or directories of a volume.
+fn entries(list: &[(&str, u64)]) -> Vec<Entry> {
+    let entry = |&(path, allocated_bytes): &(&str, u64)| Entry { path: path.to_owned(), allocated_bytes };
+    list.iter().map(entry).collect()
 }
 
 /// Plans a run of scan `scan-uid` and returns its id.

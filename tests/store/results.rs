@@ -63,6 +63,42 @@ async fn totals_are_what_a_hand_would_sum_up() {
 }
 
 #[tokio::test]
+async fn the_biggest_files_and_directories_are_those_of_all_volumes() {
+    let database = Database::new().await;
+    let (run, ticket_held, agent) = claimed(&database).await;
+    agent.inventory(ticket_held, &[volume("a"), volume("b"), volume("empty"), volume("unasked")], &[]).await;
+    let with = |name, files: &[(&str, u64)], directories: &[(&str, u64)]| VolumeResult {
+        top_files: Some(entries(files)),
+        top_directories: Some(entries(directories)),
+        ..result(name, 100)
+    };
+    let results = [
+        with("a", &[("log/x", 50), ("y", 40)], &[(".", 60), ("log", 5)]),
+        with("b", &[("z", 45), ("w", 1)], &[("d", 70), (".", 65)]),
+        with("empty", &[], &[(".", 1)]),
+        result("unasked", 1000),
+    ];
+    agent.report(ticket_held, &results).await;
+    assert_eq!(agent.complete(ticket_held, 4).await, Reply::Ok);
+    let found = read(&database, &["n1"]).await.unwrap();
+    let told = |list: &[figures::EntryRow]| -> Vec<(String, String, i64)> {
+        list.iter().map(|entry| (entry.name.clone(), entry.path.clone(), entry.allocated_bytes)).collect()
+    };
+    let entry = |name: &str, path: &str, bytes| (name.to_owned(), path.to_owned(), bytes);
+    assert_eq!(told(&found.top_files), [entry("a", "log/x", 50), entry("b", "z", 45)]);
+    assert_eq!(told(&found.top_directories), [entry("b", "d", 70), entry("b", ".", 65)], "both of one volume");
+    let rows = store::results::of_run(&mut *database.controller().await, run, 0, 10).await.unwrap();
+    let files: Vec<_> = rows.iter().map(|row| row.top_files.clone()).collect();
+    let expected = json!([{"path": "log/x", "allocated_bytes": 50}, {"path": "y", "allocated_bytes": 40}]);
+    assert_eq!((&files[0], &files[2], &files[3]), (&Some(expected), &Some(json!([])), &None));
+
+    let later = plan(&database, "2", &["n1"]).await;
+    agent.measure(ticket(&database, later, "n1").await, &[("a", 100)]).await;
+    let found = read(&database, &["n1"]).await.unwrap();
+    assert_eq!((found.top_files, found.top_directories), (vec![], vec![]), "the last run was not asked for them");
+}
+
+#[tokio::test]
 async fn a_node_not_heard_in_the_last_run_keeps_its_figures_and_is_stale() {
     let database = Database::new().await;
     let first = plan(&database, "1", &["n1", "n2"]).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::machine::{Disk, Need, is_there};
 use super::*;
-use volumeviz::agent::walk::MAX_LISTED_MOUNTS;
+use volumeviz::agent::walk::{MAX_LISTED_MOUNTS, Mount, is_mount_point};
 
 fn skipped(measured: &Measured) -> Vec<String> {
     let mut paths: Vec<_> =
@@ -51,6 +51,20 @@ fn more_mounts_than_are_listed_are_all_skipped() {
     let measured = walk(root.path());
     assert_eq!(counts(&measured), (0, 1, 0));
     assert_eq!(measured.skipped_mounts.len(), MAX_LISTED_MOUNTS);
+}
+
+#[test]
+fn what_is_mounted_or_unmounted_between_two_looks_is_noticed() {
+    let root = tree();
+    assert!(!is_mount_point(root.path()));
+    for _ in 0..3 {
+        let mounted = Mounted::new(root.path(), &["-t", "tmpfs", "tmpfs"]);
+        assert!(is_mount_point(root.path()));
+        let mount = Mount::of(&root.path().join("below")).unwrap();
+        assert_eq!((mount.mount_point.as_path(), mount.filesystem.as_str()), (root.path(), "tmpfs"));
+        drop(mounted);
+        assert!(!is_mount_point(root.path()));
+    }
 }
 
 /// Deeper than the descriptors that a walk keeps.

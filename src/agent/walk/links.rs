@@ -1,6 +1,6 @@
 //! Which inodes with several names were counted.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -8,9 +8,12 @@ use hashbrown::hash_map::Entry;
 
 use super::lock;
 use super::open::Inode;
+use super::sums::File;
 
 /// Parts of the table, so that threads seldom wait for each other.
 const PARTS: usize = 16;
+/// Inodes with consecutive numbers that are in one part, as a file system has those of a directory: so whoever counts many seldom changes parts.
+const CONSECUTIVE: u64 = 1 << 13;
 /// Inodes in a part: a million in all, in some 50 MiB.
 const MAX_IN_PART: usize = 1 << 16;
 
@@ -51,13 +54,34 @@ impl Links {
         Self { parts: std::array::from_fn(|_| Mutex::default()), max_in_part }
     }
 
-    /// What this name of an inode counts for; `links` is the inode's `st_nlink`.
-    pub(super) fn counts(&self, inode: Inode, links: u32) -> Counts {
-        #[expect(clippy::cast_possible_truncation, reason = "less than PARTS")]
-        let mut part = lock(&self.parts[(inode.1 % PARTS as u64) as usize]);
-        part.is_full |= part.left.len() >= self.max_in_part;
-        let is_full = part.is_full;
-        match part.left.entry(inode) {
+    /// Tells what these names of inodes with several each count for. Many at a time are cheap: one at a time, threads that meet the same
+    /// inodes wait for each other's memory more than they work.
+    pub(super) fn count(&self, names: &[File], mut tell: impl FnMut(&File, Counts)) {
+        let mut held: Option<(usize, MutexGuard<'_, Part>)> = None;
+        for name in names {
+            let part_of_it = Self::part_of(name.inode);
+            let part = match &mut held {
+                Some((held, part)) if *held == part_of_it => part,
+                other => {
+                    // Never two at a time.
+                    *other = None;
+                    &mut other.insert((part_of_it, lock(&self.parts[part_of_it]))).1
+                }
+            };
+            tell(name, part.count(name.inode, name.links, self.max_in_part));
+        }
+    }
+
+    const fn part_of(inode: Inode) -> usize {
+        (inode.1 / CONSECUTIVE % PARTS as u64) as usize
+    }
+}
+
+impl Part {
+    fn count(&mut self, inode: Inode, links: u32, most: usize) -> Counts {
+        self.is_full |= self.left.len() >= most;
+        let is_full = self.is_full;
+        match self.left.entry(inode) {
             Entry::Vacant(_) if is_full => Counts::Share,
             Entry::Vacant(entry) => {
                 entry.insert(links.saturating_sub(1));
@@ -78,23 +102,28 @@ impl Links {
 mod tests {
     use super::*;
 
+    fn counts<const N: usize>(links: &Links, names: [(Inode, u32); N]) -> Vec<Counts> {
+        let mut told = Vec::new();
+        links.count(&names.map(|(inode, links)| File::with_names(inode, links)), |_, counts| told.push(counts));
+        told
+    }
+
     #[test]
     fn each_inode_is_first_once_and_forgotten_when_all_its_names_were_seen() {
         let links = Links::default();
-        let counts: Vec<_> = (0..3).map(|_| links.counts((1, 7), 3)).collect();
-        assert_eq!(counts, [Counts::All, Counts::Nothing, Counts::Nothing]);
+        let told = counts(&links, [((1, 7), 3); 3]);
+        assert_eq!(told, [Counts::All, Counts::Nothing, Counts::Nothing]);
         assert!(links.parts.iter().all(|part| lock(part).left.is_empty()));
-        let devices = [links.counts((1, 8), 2), links.counts((2, 8), 2)];
+        let devices = counts(&links, [((1, 8), 2), ((2, 8), 2)]);
         assert_eq!(devices, [Counts::All; 2], "the same inode number on another device is another inode");
     }
 
     #[test]
     fn a_full_table_remembers_whom_it_knows_and_takes_nobody_new_even_when_there_is_room_again() {
         let links = Links::with_room_for(1);
-        assert_eq!(links.counts((1, 0), 2), Counts::All);
-        assert_eq!(links.counts((1, 16), 2), Counts::Share);
-        assert_eq!(links.counts((1, 0), 2), Counts::Nothing);
-        assert_eq!(links.counts((1, 16), 2), Counts::Share, "its first name was counted by its share");
-        assert_eq!(links.counts((1, 1), 2), Counts::All, "the other parts have room");
+        let far = (1, CONSECUTIVE);
+        let told = counts(&links, [((1, 0), 2), ((1, 1), 2), (far, 2), ((1, 0), 2), ((1, 1), 2)]);
+        let expected = [Counts::All, Counts::Share, Counts::All, Counts::Nothing, Counts::Share];
+        assert_eq!(told, expected, "the other parts have room; a name that was counted by its share stays so");
     }
 }

@@ -14,8 +14,10 @@ mod links;
 mod mounts;
 mod open;
 mod pace;
+mod pool;
 mod queue;
 mod reader;
+mod started;
 mod sums;
 mod sys;
 mod team;
@@ -25,36 +27,33 @@ mod tree;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use self::brake::{Allowed, Brake};
+use self::brake::Brake;
 pub use self::details::{AGES_IN_DAYS, Biggest, Details, Extension, Groups, Histogram, MAX_TOP, SIZES, Share, Wanted};
 pub use self::mounts::{Mount, is_mount_point};
 use self::pace::Pace;
-use self::team::{TICK, Team};
+use self::pool::Pool;
+pub use self::started::Started;
 use self::threads::Walk;
 
 /// Threads that may hang in the kernel before every further walk is refused.
 pub const MAX_ABANDONED: usize = 8;
 /// Nested mounts listed in an outcome; all are skipped.
 pub const MAX_LISTED_MOUNTS: usize = 100;
-/// How long threads get to notice that a walk is over before they count as hung.
-const NOTICE: Duration = Duration::from_millis(500);
-/// Without a deadline a walk may take as long as this.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Starts walks and remembers which devices hang.
 #[derive(Debug, Clone)]
 pub struct Walker {
     threads: Threads,
-    is_kind: bool,
+    pool: Arc<Pool>,
     brake: Option<Arc<Brake>>,
     hung: Arc<Mutex<HashSet<Device>>>,
 }
 
-/// How many threads a walk has.
+/// How many threads a walk has; walks at the same time share them, but each has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     /// So many, at least one.
@@ -67,6 +66,14 @@ impl Threads {
     fn most(self) -> usize {
         let (Self::Exactly(most) | Self::UpTo(most)) = self;
         most.max(1)
+    }
+
+    /// Walks at a time: where the number of threads is not given, each has one at once.
+    fn most_walks(self) -> usize {
+        match self {
+            Self::Exactly(_) => self.most(),
+            Self::UpTo(_) => usize::MAX,
+        }
     }
 
     /// Before any speed is known.
@@ -213,16 +220,41 @@ pub enum Outcome {
     DeviceHung,
 }
 
+/// Why a walk was not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotStarted {
+    /// As [`Outcome::DeviceHung`].
+    DeviceHung,
+    /// The kernel gave no thread.
+    NoThread {
+        /// Why.
+        kind: String,
+    },
+}
+
+impl From<NotStarted> for Outcome {
+    fn from(reason: NotStarted) -> Self {
+        match reason {
+            NotStarted::DeviceHung => Self::DeviceHung,
+            NotStarted::NoThread { kind } => Self::Unreadable { kind },
+        }
+    }
+}
+
 impl Walker {
-    /// A walker that uses this many threads a walk.
+    /// A walker that uses this many threads.
     pub fn new(threads: Threads) -> Self {
-        Self { threads, is_kind: false, brake: None, hung: Arc::default() }
+        Self { threads, pool: Arc::new(Pool::new(false, threads.most_walks())), brake: None, hung: Arc::default() }
     }
 
     /// The same for a machine that others work on: it takes the disk only when nobody else wants it, where the I/O scheduler heeds that, and
     /// backs off when others have to wait, where the kernel tells that.
     pub fn kind(self) -> Self {
-        Self { is_kind: true, brake: Brake::of_this_process().map(Arc::new), ..self }
+        Self {
+            pool: Arc::new(Pool::new(true, self.threads.most_walks())),
+            brake: Brake::of_this_process().map(Arc::new),
+            ..self
+        }
     }
 
     /// Whether it can tell that others have to wait.
@@ -232,73 +264,57 @@ impl Walker {
 
     /// Measures a tree; blocks until it is done, its deadline passes or it is cancelled. It returns in time even when the kernel hangs.
     pub fn measure(&self, root: &Path, options: &Options) -> Outcome {
-        let mount = Mount::of(root);
-        let device = mount.as_ref().map_or_else(|| root.to_string_lossy().into_owned(), |mount| mount.device.clone());
-        if self.hung().contains(&device) || self.hung().len() >= MAX_ABANDONED {
-            return Outcome::DeviceHung;
-        }
-        let whole = options.fast && mount.is_some_and(|mount| mount.is_whole_at(root));
-        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, self.is_kind, options));
         let (sender, receiver) = sync_channel(1);
-        let started = std::thread::Builder::new().name("walk".to_owned()).spawn({
-            let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
-            move || {
-                walk.begin_thread();
-                let mut outcome = if whole { mounts::ask(&walk.root) } else { walk.run() };
-                if let Outcome::Measured(measured) = &mut outcome {
-                    measured.filesystem = mounts::filesystem(&walk.root);
-                }
-                // Nobody waits any more when this thread was given up; then the device works again.
-                drop(sender.send(outcome));
-                let mut hung = lock(&hung);
-                walk.set_finished();
-                hung.remove(&device);
-            }
-        });
-        if let Err(error) = started {
-            return Outcome::Unreadable { kind: sums::error_kind(error.raw_os_error()) };
-        }
-        let until = options.deadline.unwrap_or_else(|| Instant::now() + FOREVER);
-        match self.lead(&walk, &receiver, until) {
-            Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Disconnected) => {
-                walk.count_panic();
-                Outcome::Measured(walk.so_far(None))
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                walk.stop();
-                match receiver.recv_timeout(NOTICE) {
-                    Ok(Outcome::Measured(measured)) => {
-                        Outcome::Measured(Measured { cut_short: Some(CutShort::Deadline), ..measured })
-                    }
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        let mut hung = self.hung();
-                        if !walk.is_finished() {
-                            hung.insert(device);
-                        }
-                        drop(hung);
-                        Outcome::Measured(walk.so_far(Some(CutShort::Deadline)))
+        let started = self.start(root, options, move |outcome| _ = sender.send(outcome));
+        let mut started = match started {
+            Ok(started) => started,
+            Err(refused) => return refused.into(),
+        };
+        loop {
+            match receiver.recv_timeout(started.next_look()) {
+                Ok(told) => return started.ended(told),
+                Err(RecvTimeoutError::Disconnected) => return started.panicked(),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(outcome) = started.look() {
+                        return outcome;
                     }
                 }
             }
         }
     }
 
-    /// Waits for the outcome, and has the walk's threads be as many as they should until then.
-    fn lead(&self, walk: &Arc<Walk>, outcome: &Receiver<Outcome>, until: Instant) -> Result<Outcome, RecvTimeoutError> {
-        let most = self.threads.most();
-        let mut team = matches!(self.threads, Threads::UpTo(_)).then(|| Team::new(most));
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let tick = if team.is_some() || self.brake.is_some() { left.min(TICK) } else { left };
-            match outcome.recv_timeout(tick) {
-                Err(RecvTimeoutError::Timeout) if tick < left => {}
-                ended => return ended,
+    /// Starts to measure a tree, for who looks after several at a time or must not block. `tell` gets the outcome, in a thread of the walk;
+    /// it is dropped when that panics.
+    pub fn start(
+        &self,
+        root: &Path,
+        options: &Options,
+        tell: impl FnOnce(Outcome) + Send + 'static,
+    ) -> Result<Started, NotStarted> {
+        let mount = Mount::of(root);
+        let device = mount.as_ref().map_or_else(|| root.to_string_lossy().into_owned(), |mount| mount.device.clone());
+        if self.hung().contains(&device) || self.hung().len() >= MAX_ABANDONED {
+            return Err(NotStarted::DeviceHung);
+        }
+        let whole = options.fast && mount.is_some_and(|mount| mount.is_whole_at(root));
+        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, &self.pool, options));
+        let work = {
+            let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
+            move || {
+                let mut outcome = if whole { mounts::ask(&walk.root) } else { walk.run() };
+                if let Outcome::Measured(measured) = &mut outcome {
+                    measured.filesystem = mounts::filesystem(&walk.root);
+                }
+                // Nobody waits any more when it was given up; then the device works again.
+                tell(outcome);
+                let mut hung = lock(&hung);
+                walk.set_finished();
+                hung.remove(&device);
             }
-            let wanted = team.as_mut().map_or(most, |team| team.tick(walk.seen_since()));
-            let allowed = self.brake.as_ref().map_or(Allowed { threads: most, rest: 0 }, |brake| brake.allowed(most));
-            walk.keep_awake(wanted.min(allowed.threads), allowed.rest);
+        };
+        match self.pool.walk(work) {
+            Ok(turn) => Ok(Started::of(self.clone(), walk, turn, device, options.deadline)),
+            Err(error) => Err(NotStarted::NoThread { kind: sums::error_kind(error.raw_os_error()) }),
         }
     }
 

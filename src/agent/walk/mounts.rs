@@ -1,9 +1,31 @@
 //! Mounts as `/proc/self/mountinfo` (see proc(5)) lists them; reading it touches no file system that may hang.
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use super::{Filesystem, Measured, Outcome, Totals, sums};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Filesystem, Measured, Outcome, Totals, lock, sums};
+
+/// The kernel tells no size beforehand.
+const ROOM: usize = 64 * 1024;
+/// The mounts of this process.
+static MOUNTS: Mutex<Option<Table>> = Mutex::new(None);
+
+/// What was read of them, which is read anew once the kernel says that it has changed: on a node there are thousands, and a volume after
+/// the other asks.
+#[derive(Debug)]
+struct Table {
+    file: File,
+    mounts: Mounts,
+}
+
+/// By where they are mounted; of several there, the last one mounted.
+type Mounts = HashMap<PathBuf, Mount>;
 
 /// The mount that a path lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +43,12 @@ pub struct Mount {
 impl Mount {
     /// The mount of a path, by the longest mount point above it; of several there, the last one mounted.
     pub fn of(path: &Path) -> Option<Self> {
-        parse(&std::fs::read("/proc/self/mountinfo").ok()?, path)
+        let mut table = lock(&MOUNTS);
+        let known = match table.take().filter(Table::is_current) {
+            Some(known) => known,
+            None => Table::read().ok()?,
+        };
+        above(&table.insert(known).mounts, path)
     }
 
     /// Whether the path is where a whole file system is mounted.
@@ -44,9 +71,27 @@ pub fn is_mount_point(path: &Path) -> bool {
     Mount::of(path).is_some_and(|mount| mount.mount_point == path)
 }
 
-fn parse(mountinfo: &[u8], path: &Path) -> Option<Mount> {
+impl Table {
+    fn read() -> io::Result<Self> {
+        let (mut file, mut mountinfo) = (File::open("/proc/self/mountinfo")?, Vec::with_capacity(ROOM));
+        file.read_to_end(&mut mountinfo)?;
+        Ok(Self { file, mounts: parse(&mountinfo) })
+    }
+
+    /// As proc(5) has it, the file is exceptional once mounts have changed since it was opened.
+    fn is_current(&self) -> bool {
+        let mut asked = [PollFd::new(&self.file, PollFlags::PRI)];
+        matches!(poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
+}
+
+fn parse(mountinfo: &[u8]) -> Mounts {
     let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(parse_line);
-    mounts.filter(|mount| path.starts_with(&mount.mount_point)).max_by_key(|mount| mount.mount_point.as_os_str().len())
+    mounts.map(|mount| (mount.mount_point.clone(), mount)).collect()
+}
+
+fn above(mounts: &Mounts, path: &Path) -> Option<Mount> {
+    path.ancestors().find_map(|ancestor| mounts.get(ancestor)).cloned()
 }
 
 /// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda rw`
@@ -112,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_longest_and_last_mount_above_a_path_is_its_mount() {
-        let device = |path: &str| parse(MOUNTINFO, Path::new(path)).unwrap().device;
+        let device = |path: &str| above(&parse(MOUNTINFO), Path::new(path)).unwrap().device;
         assert_eq!(device("/etc"), "8:1");
         assert_eq!(device("/data/x"), "0:26");
         assert_eq!(device("/database"), "8:1", "a name that begins alike is not below");
@@ -121,7 +166,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_file_system_can_be_asked() {
-        let at = |path: &str| parse(MOUNTINFO, Path::new(path)).unwrap().is_whole_at(Path::new(path));
+        let at = |path: &str| above(&parse(MOUNTINFO), Path::new(path)).unwrap().is_whole_at(Path::new(path));
         assert!(at("/data") && at("/"));
         assert!(!at("/data/with space\\"), "a bind mount of a part");
         assert!(!at("/data/x"));

@@ -16,7 +16,9 @@ pub(super) struct Queue<T> {
     aside: Mutex<Vec<T>>,
     /// Put in and not done yet, whoever has them.
     open: AtomicUsize,
+    /// Threads that sleep for want of a task, and those that rest; changed under the lock.
     asleep: AtomicUsize,
+    resting: AtomicUsize,
     /// Threads beyond it rest.
     awake_at_most: AtomicUsize,
     lock: Mutex<()>,
@@ -58,6 +60,7 @@ impl<T> Queue<T> {
             aside: Mutex::default(),
             open: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
+            resting: AtomicUsize::new(0),
             awake_at_most: AtomicUsize::new(threads),
             lock: Mutex::default(),
             wake: Condvar::new(),
@@ -139,7 +142,9 @@ impl<T> Queue<T> {
             }
             self.asleep.fetch_sub(1, Ordering::SeqCst);
         } else if self.open.load(Ordering::SeqCst) > 0 {
+            self.resting.fetch_add(1, Ordering::SeqCst);
             drop(self.rest.wait(guard).unwrap_or_else(PoisonError::into_inner));
+            self.resting.fetch_sub(1, Ordering::SeqCst);
         }
         self.open.load(Ordering::SeqCst) > 0
     }
@@ -174,8 +179,13 @@ impl<T> Queue<T> {
     /// All of them, also to learn that this was the last task, or that it is over.
     pub(super) fn wake_all(&self) {
         let _guard = lock(&self.lock);
-        self.wake.notify_all();
-        self.rest.notify_all();
+        // Most walks are over before a second thread has begun.
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            self.wake.notify_all();
+        }
+        if self.resting.load(Ordering::SeqCst) > 0 {
+            self.rest.notify_all();
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::details::Collector;
 use super::links::Counts;
 use super::open::{self, Inode, Refused};
 use super::queue::Own;
-use super::sums::{Sums, allocated};
+use super::sums::{File, Sums, allocated};
 use super::threads::Walk;
 use super::tree::{Directory, Kept, Waiting};
 
@@ -76,6 +76,8 @@ pub(super) struct Reader<'a> {
     walk: &'a Walk,
     own: Own<Task>,
     sums: Sums,
+    /// Names of inodes with several, which are counted together.
+    linked: Vec<File>,
     /// When they are wanted.
     details: Option<Collector>,
     /// What to ask of each file.
@@ -118,6 +120,7 @@ impl<'a> Reader<'a> {
             walk,
             own,
             sums: Sums::default(),
+            linked: Vec::new(),
             details: walk.collector(),
             mask: walk.wanted.mask(),
             kept: Kept::default(),
@@ -148,6 +151,7 @@ impl<'a> Reader<'a> {
     }
 
     fn tell(&mut self) {
+        self.count_linked();
         let entries = self.sums.entries;
         self.walk.add(std::mem::take(&mut self.sums));
         self.walk.wait_for_leave(entries, self.told.elapsed());
@@ -329,18 +333,33 @@ impl<'a> Reader<'a> {
             // A file system that does not tell kinds when it lists.
             self.put_in(reading, name);
         } else if found.stx_nlink <= 1 {
-            self.count_file(reading, &found, name);
+            self.sums.count_file(&File::of(&found));
+            self.tell_details(reading, &found, name);
         } else {
-            match self.walk.links.counts(open::inode(&found), found.stx_nlink) {
-                Counts::All => self.count_file(reading, &found, name),
-                Counts::Share => self.sums.count_share(&found),
-                Counts::Nothing => {}
+            self.linked.push(File::of(&found));
+            // Its name is known now only.
+            if self.details.is_some() && self.count_linked() {
+                self.tell_details(reading, &found, name);
             }
         }
     }
 
-    fn count_file(&mut self, reading: &mut Reading, found: &Statx, name: &CStr) {
-        self.sums.count_file(found);
+    /// Counts the names of inodes with several that wait; whether the last of them is its inode's first.
+    fn count_linked(&mut self) -> bool {
+        let (sums, mut is_first) = (&mut self.sums, false);
+        self.walk.links.count(&self.linked, |file, counts| {
+            is_first = counts == Counts::All;
+            match counts {
+                Counts::All => sums.count_file(file),
+                Counts::Share => sums.count_share(file),
+                Counts::Nothing => {}
+            }
+        });
+        self.linked.clear();
+        is_first
+    }
+
+    fn tell_details(&mut self, reading: &mut Reading, found: &Statx, name: &CStr) {
         if let Some(details) = &mut self.details {
             reading.allocated = reading.allocated.saturating_add(allocated(found));
             details.count_file(found, name, || reading.place.path_to(name.to_bytes()));

@@ -6,6 +6,7 @@ use rustix::fs::{FileType, Statx};
 use rustix::io::Errno;
 
 use super::MAX_LISTED_MOUNTS;
+use super::open::{self, Inode};
 
 /// Shares of an inode, divisible by most numbers of names.
 const SHARES: u64 = 720_720;
@@ -26,6 +27,33 @@ pub(super) struct Sums {
     pub(super) skipped: Vec<Vec<u8>>,
 }
 
+/// What counts of a file, or of anything else that is no directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct File {
+    pub(super) inode: Inode,
+    pub(super) links: u32,
+    allocated: u64,
+    /// 0 for what is no regular file.
+    apparent: u64,
+}
+
+impl File {
+    pub(super) fn of(entry: &Statx) -> Self {
+        let is_regular = FileType::from_raw_mode(entry.stx_mode.into()) == FileType::RegularFile;
+        Self {
+            inode: open::inode(entry),
+            links: entry.stx_nlink,
+            allocated: allocated(entry),
+            apparent: if is_regular { entry.stx_size } else { 0 },
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn with_names(inode: Inode, links: u32) -> Self {
+        Self { inode, links, allocated: 0, apparent: 0 }
+    }
+}
+
 impl Sums {
     pub(super) fn with_directory(mut self, entry: &Statx) -> Self {
         self.count_directory(entry);
@@ -42,22 +70,18 @@ impl Sums {
         self.allocated = self.allocated.saturating_add(allocated(entry));
     }
 
-    pub(super) fn count_file(&mut self, entry: &Statx) {
+    pub(super) fn count_file(&mut self, file: &File) {
         self.files = self.files.saturating_add(1);
-        self.allocated = self.allocated.saturating_add(allocated(entry));
-        if FileType::from_raw_mode(entry.stx_mode.into()) == FileType::RegularFile {
-            self.apparent = self.apparent.saturating_add(entry.stx_size);
-        }
+        self.allocated = self.allocated.saturating_add(file.allocated);
+        self.apparent = self.apparent.saturating_add(file.apparent);
     }
 
     /// A name of an inode that has others, when nobody remembers which were seen: all of them together count it once.
-    pub(super) fn count_share(&mut self, entry: &Statx) {
-        let links = u64::from(entry.stx_nlink).max(1);
+    pub(super) fn count_share(&mut self, file: &File) {
+        let links = u64::from(file.links).max(1);
         self.file_shares = self.file_shares.saturating_add(SHARES / links);
-        self.allocated = self.allocated.saturating_add(entry.stx_blocks.saturating_mul(512) / links);
-        if FileType::from_raw_mode(entry.stx_mode.into()) == FileType::RegularFile {
-            self.apparent = self.apparent.saturating_add(entry.stx_size / links);
-        }
+        self.allocated = self.allocated.saturating_add(file.allocated / links);
+        self.apparent = self.apparent.saturating_add(file.apparent / links);
         *self.errors.entry(TOO_MANY_LINKS.to_owned()).or_default() += 1;
     }
 
@@ -134,7 +158,7 @@ mod tests {
         std::fs::write(&path, [1; 12_288]).unwrap();
         std::fs::hard_link(&path, folder.path().join("b")).unwrap();
         std::fs::hard_link(&path, folder.path().join("c")).unwrap();
-        let found = super::super::open::look_at(std::fs::File::open(&path).unwrap()).unwrap();
+        let found = File::of(&open::look_at(std::fs::File::open(&path).unwrap()).unwrap());
         let (mut whole, mut shares) = (Sums::default(), Sums::default());
         whole.count_file(&found);
         (0..3).for_each(|_| shares.count_share(&found));

@@ -1,9 +1,10 @@
 //! One walk: its threads, and what they have found together.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -12,10 +13,10 @@ use super::details::{Collector, Wanted};
 use super::links::Links;
 use super::open::{self, Opener};
 use super::pace;
+use super::pool::Pool;
 use super::queue::Queue;
 use super::reader::{Reader, Task};
 use super::sums::{Sums, allocated, error_kind};
-use super::sys;
 use super::tree::Directory;
 use super::{CutShort, Handle, Identity, Measured, Options, Outcome, Threads, Totals, lock};
 
@@ -23,7 +24,7 @@ use super::{CutShort, Handle, Identity, Measured, Options, Outcome, Threads, Tot
 pub(super) struct Walk {
     pub(super) root: PathBuf,
     threads: Threads,
-    is_kind: bool,
+    pool: Arc<Pool>,
     pub(super) handle: Handle,
     /// The deadline passed: like a cancel, but told apart.
     stopped: AtomicBool,
@@ -39,16 +40,25 @@ pub(super) struct Walk {
     seen: AtomicU64,
     /// How many times as long as it has worked a thread rests.
     rest: AtomicU32,
-    /// The threads beside the first; `None` once no more may be started.
-    helpers: Mutex<Option<Vec<JoinHandle<()>>>>,
+    helpers: Mutex<Helpers>,
+}
+
+/// The threads beside the first.
+struct Helpers {
+    started: usize,
+    /// Each has one of these until it ends; `None` once no more may be started.
+    present: Option<Sender<()>>,
+    /// Ends when the last of them has ended.
+    ended: Option<Receiver<()>>,
 }
 
 impl Walk {
-    pub(super) fn new(root: PathBuf, threads: Threads, is_kind: bool, options: &Options) -> Self {
+    pub(super) fn new(root: PathBuf, threads: Threads, pool: &Arc<Pool>, options: &Options) -> Self {
+        let (present, ended) = channel();
         Self {
             root,
             threads,
-            is_kind,
+            pool: Arc::clone(pool),
             handle: options.handle.clone(),
             stopped: AtomicBool::new(false),
             finished: AtomicBool::new(false),
@@ -60,7 +70,7 @@ impl Walk {
             details: Mutex::default(),
             seen: AtomicU64::new(0),
             rest: AtomicU32::new(0),
-            helpers: Mutex::new(Some(Vec::new())),
+            helpers: Mutex::new(Helpers { started: 0, present: Some(present), ended: Some(ended) }),
         }
     }
 
@@ -83,16 +93,6 @@ impl Walk {
 
     pub(super) fn is_over(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || self.handle.is_cancelled()
-    }
-
-    /// What every thread of the walk does first.
-    pub(super) fn begin_thread(&self) {
-        if self.is_kind
-            && let Err(error) = sys::yield_the_disk()
-        {
-            // A seccomp profile may refuse it. The walk is as right without it.
-            tracing::debug!("unable to leave the disk to others: {error}");
-        }
     }
 
     /// Walks the tree with all threads.
@@ -122,29 +122,37 @@ impl Walk {
         self.queue.push(&own, first);
         self.keep_awake(self.threads.at_first(), 0);
         Reader::new(self, own).work();
-        for helper in lock(&self.helpers).take().into_iter().flatten() {
-            if helper.join().is_err() {
-                self.count_panic();
-            }
-        }
+        let ended = {
+            let mut helpers = lock(&self.helpers);
+            helpers.present = None;
+            helpers.ended.take()
+        };
+        // Nothing is ever sent: this is until the last of them has dropped its end.
+        _ = ended.map(|ended| ended.recv());
     }
 
-    /// Has so many threads work, and each rest this many times as long as it has worked.
+    /// Has so many threads work, as far as other walks leave some, and each rest this many times as long as it has worked.
     pub(super) fn keep_awake(self: &Arc<Self>, threads: usize, rest: u32) {
         self.rest.store(rest, Ordering::Relaxed);
         self.queue.keep_awake(threads);
         let mut helpers = lock(&self.helpers);
-        let Some(helpers) = helpers.as_mut() else { return };
-        while helpers.len() + 1 < threads
+        while helpers.started + 1 < threads
+            && self.pool.busy() < self.threads.most()
+            && let Some(present) = helpers.present.clone()
             && let Some(own) = self.queue.claim()
         {
             let walk = Arc::clone(self);
             let work = move || {
-                walk.begin_thread();
-                Reader::new(&walk, own).work();
+                if catch_unwind(AssertUnwindSafe(|| Reader::new(&walk, own).work())).is_err() {
+                    walk.count_panic();
+                }
+                drop(present);
             };
+            helpers.started += 1;
             // A helper that cannot be started is one thread less.
-            helpers.extend(std::thread::Builder::new().name("walk-helper".to_owned()).spawn(work));
+            if let Err(error) = self.pool.help(work) {
+                tracing::debug!("unable to start a thread: {error}");
+            }
         }
     }
 
@@ -209,8 +217,14 @@ impl Walk {
 mod tests {
     use std::fs;
 
-    use super::super::Walker;
+    use std::path::Path;
+
+    use super::super::{Started, Walker};
     use super::*;
+
+    fn walk(root: &Path, threads: Threads) -> Walk {
+        Walk::new(root.to_path_buf(), threads, &Arc::new(Pool::new(false, 1)), &Options::default())
+    }
 
     fn tree() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -226,14 +240,11 @@ mod tests {
     #[test]
     fn the_fallback_without_openat2_finds_the_same() {
         let root = tree();
-        let walk = |opener| {
-            let walk = Walk {
-                opener,
-                ..Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, &Options::default())
-            };
+        let measured = |opener| {
+            let walk = Walk { opener, ..walk(root.path(), Threads::Exactly(1)) };
             Arc::new(walk).run()
         };
-        let (with, without) = (walk(Opener::new()), walk(Opener::without_openat2()));
+        let (with, without) = (measured(Opener::new()), measured(Opener::without_openat2()));
         assert_eq!(with, without);
         let Outcome::Measured(measured) = with else { panic!("{with:?}") };
         assert_eq!((measured.totals.files, measured.totals.directories), (4, Some(6)));
@@ -251,7 +262,7 @@ mod tests {
                 fs::create_dir(path.join(name)).unwrap();
             }
         }
-        let walk = Arc::new(Walk::new(root.path().to_path_buf(), Threads::Exactly(1), false, &Options::default()));
+        let walk = Arc::new(walk(root.path(), Threads::Exactly(1)));
         let Outcome::Measured(measured) = walk.run() else { panic!("not measured") };
         assert_eq!(measured.totals.directories, Some(1801));
         let opened = walk.opener.opened.load(Ordering::Relaxed);
@@ -262,13 +273,36 @@ mod tests {
     fn without_a_number_more_threads_are_tried_while_a_walk_lasts() {
         let root = tempfile::tempdir().unwrap();
         let helpers = |threads| {
-            let walk = Arc::new(Walk::new(root.path().to_path_buf(), threads, false, &Options::default()));
-            let (_unsent, outcome) = std::sync::mpsc::sync_channel(1);
-            let led = Walker::new(threads).lead(&walk, &outcome, Instant::now() + Duration::from_millis(300));
-            assert!(led.is_err(), "{led:?}");
-            lock(&walk.helpers).as_ref().unwrap().len()
+            let walk = Arc::new(walk(root.path(), threads));
+            let turn = walk.pool.walk(|| {}).unwrap();
+            let mut started = Started::of(Walker::new(threads), Arc::clone(&walk), turn, String::new(), None);
+            for _ in 0..12 {
+                std::thread::sleep(started.next_look());
+                assert_eq!(started.look(), None);
+            }
+            lock(&walk.helpers).started
         };
         assert!(helpers(Threads::UpTo(4)) > 0);
         assert_eq!(helpers(Threads::UpTo(1)), 0, "never more than that");
+    }
+
+    #[test]
+    fn walks_at_the_same_time_share_their_threads() {
+        let root = tempfile::tempdir().unwrap();
+        let pool = Arc::new(Pool::new(false, 1));
+        let (end, first_ends) = channel::<()>();
+        let (other_end, second_ends) = channel::<()>();
+        pool.help(move || _ = first_ends.recv()).unwrap();
+        pool.help(move || _ = second_ends.recv()).unwrap();
+        let walk = Arc::new(Walk { pool: Arc::clone(&pool), ..walk(root.path(), Threads::Exactly(2)) });
+        walk.keep_awake(2, 0);
+        assert_eq!(lock(&walk.helpers).started, 0, "both are busy");
+        drop(end);
+        let until = Instant::now() + Duration::from_secs(10);
+        while lock(&walk.helpers).started == 0 {
+            assert!(Instant::now() < until);
+            walk.keep_awake(2, 0);
+        }
+        drop(other_end);
     }
 }

@@ -2,14 +2,16 @@
 
 use super::status::{omitted, time};
 use crate::crd::conditions::shorten;
-use crate::crd::{Candidate, GrowingVolume, Growth, TopVolume, Totals, VolumeScanStatus};
+use crate::crd::{Candidate, GrowingVolume, Growth, TopEntry, TopVolume, Totals, VolumeScanStatus};
 use crate::domain::bytes::HumanBytes;
 use crate::domain::growth::full_in_days;
-use crate::store::figures::{CandidateRow, Figures, GrowingRow, VolumeRow};
+use crate::domain::text::end_of;
+use crate::store::figures::{CandidateRow, EntryRow, Figures, GrowingRow, VolumeRow};
 
 /// The longest name of a volume in a list.
 const MAX_NAME_CHARS: usize = 255;
 const MAX_ORIGIN_CHARS: usize = 256;
+const MAX_PATH_CHARS: usize = 256;
 
 /// Puts the figures into the status; with none there is nothing to tell, which is not zero.
 pub(super) fn tell(status: &mut VolumeScanStatus, figures: Option<&Figures>) {
@@ -18,6 +20,8 @@ pub(super) fn tell(status: &mut VolumeScanStatus, figures: Option<&Figures>) {
     status.top_volumes = figures.iter().flat_map(|figures| &figures.top).map(top_volume).collect();
     status.fastest_growing = figures.iter().flat_map(|figures| &figures.fastest).map(growing).collect();
     status.candidates = figures.iter().flat_map(|figures| &figures.removable).map(candidate).collect();
+    status.top_files = figures.iter().flat_map(|figures| &figures.top_files).map(top_entry).collect();
+    status.top_directories = figures.iter().flat_map(|figures| &figures.top_directories).map(top_entry).collect();
     let count = |of: fn(&Figures) -> i64| figures.map_or(0, of);
     let measured = count(|figures| figures.counts.measured + figures.counts.partial);
     status.top_volumes_omitted = omitted(measured, status.top_volumes.len());
@@ -60,6 +64,16 @@ fn top_volume(volume: &VolumeRow) -> TopVolume {
         used_by_running: volume.used_by_running,
         used_by_stopped: volume.used_by_stopped,
         measured_time: time(volume.measured_at),
+    }
+}
+
+fn top_entry(entry: &EntryRow) -> TopEntry {
+    TopEntry {
+        node: entry.node.clone(),
+        name: shorten(&entry.name, MAX_NAME_CHARS),
+        path: end_of(&entry.path, MAX_PATH_CHARS),
+        allocated_bytes: entry.allocated_bytes,
+        size: HumanBytes(entry.allocated_bytes).to_string(),
     }
 }
 

@@ -198,6 +198,8 @@ fn fit(status: &mut VolumeScanStatus) {
             bytes(&status.candidates),
             bytes(&status.failed_nodes),
             bytes(&status.history),
+            bytes(&status.top_files),
+            bytes(&status.top_directories),
         ];
         let longest = sizes.iter().enumerate().max_by_key(|(_, size)| **size).map_or(0, |(list, _)| list);
         match longest {
@@ -205,7 +207,9 @@ fn fit(status: &mut VolumeScanStatus) {
             1 => cut(&mut status.fastest_growing, &mut status.fastest_growing_omitted),
             2 => cut(&mut status.candidates, &mut status.candidates_omitted),
             3 => cut(&mut status.failed_nodes, &mut status.failed_nodes_omitted),
-            _ if status.history.pop().is_some() => {}
+            4 if status.history.pop().is_some() => {}
+            5 if status.top_files.pop().is_some() => {}
+            6 if status.top_directories.pop().is_some() => {}
             _ => return,
         }
     }

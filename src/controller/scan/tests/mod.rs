@@ -26,7 +26,7 @@ use crate::domain::measurement::{Completeness, VolumeCounts};
 use crate::domain::run::{Ending, JobReason, NodeCounts, RunResult};
 use crate::domain::selector::{LabelSelector, LabelValue, NameGlob, VolumeSelector};
 use crate::domain::work::{Limits, NodeLimit, WorkOrder};
-use crate::store::figures::{CandidateRow, Figures, GrowingRow, Growth, VolumeRow};
+use crate::store::figures::{CandidateRow, EntryRow, Figures, GrowingRow, Growth, VolumeRow};
 use crate::store::jobs::{FailedNode, FailedNodes};
 use crate::store::runs::{Run, RunProgress};
 

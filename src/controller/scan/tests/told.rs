@@ -75,6 +75,8 @@ pub(super) fn some_figures() -> Figures {
     figures.top.truncate(2);
     figures.fastest.truncate(2);
     figures.removable.truncate(2);
+    figures.top_files.truncate(2);
+    figures.top_directories.truncate(2);
     figures
 }
 
@@ -132,7 +134,14 @@ pub(super) fn biggest_figures() -> Figures {
         top: vec![row; 10],
         fastest: vec![growing; 10],
         removable: vec![candidate; 10],
+        top_files: vec![biggest_entry(); 10],
+        top_directories: vec![biggest_entry(); 10],
     }
+}
+
+fn biggest_entry() -> EntryRow {
+    let (node, name) = ("n".repeat(253), "v".repeat(300));
+    EntryRow { node, name, path: "\u{1}".repeat(1000), allocated_bytes: i64::MAX }
 }
 
 /// 10,000 nodes, 1 M volumes, the longest names and messages.
