@@ -143,9 +143,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 fn walker() -> Walker {
     let walker = Walker::new(WALK_THREADS).kind();
     if !walker.has_brake() {
-        tracing::info!(
-            "no cgroup of version 2 tells our own share of waiting: walks go on as fast when workloads have to wait"
-        );
+        tracing::info!("the kernel tells nothing in /proc/pressure: walks go on as fast when workloads have to wait");
     }
     walker
 }

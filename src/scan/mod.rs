@@ -49,7 +49,8 @@ pub struct Args {
     /// Docker's socket
     #[arg(long, default_value = DEFAULT_SOCKET, value_name = "SOCKET", conflicts_with = "paths")]
     pub docker: PathBuf,
-    /// Read with exactly so many threads (1 to 256), several volumes at a time [default: as many threads as make it faster, at most 16]
+    /// Read with exactly so many threads (1 to 256), whatever others do [default: as many as make it faster, at most 16, which leave the disk
+    /// to others and slow down while these wait]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
     /// Look at no more than so many files and directories a second
@@ -144,12 +145,12 @@ async fn docker_volumes(args: &Args) -> Result<Vec<Volume>, docker::Error> {
 
 /// Measures several volumes at a time; JSON Lines are printed as they come and keep no volumes.
 async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
-    let (threads, at_a_time) = match args.threads {
-        None => (Threads::UpTo(MAX_THREADS), VOLUMES_AT_A_TIME),
+    let (walker, at_a_time) = match args.threads.map(usize::from) {
+        None => (Walker::new(Threads::UpTo(MAX_THREADS)).kind(), VOLUMES_AT_A_TIME),
         // More than have their turn, so that no thread waits for the next.
-        Some(threads) => (Threads::Exactly(threads.into()), usize::from(threads) * 4),
+        Some(threads) => (Walker::new(Threads::Exactly(threads)), threads * 4),
     };
-    let measurer = Measurer::new(Walker::new(threads), &work(args), Instant::now() + DEADLINE);
+    let measurer = Measurer::new(walker, &work(args), Instant::now() + DEADLINE);
     let mut progress = Progress::new(&volumes.iter().map(|volume| volume.target.volume.as_str()).collect::<Vec<_>>());
     let (mut rows, mut totals) = (Vec::new(), Totals::default());
     let measuring = volumes.into_iter().map(|volume| measure_one(volume, &measurer, args));

@@ -252,7 +252,7 @@ impl Walker {
     pub fn kind(self) -> Self {
         Self {
             pool: Arc::new(Pool::new(true, self.threads.most_walks())),
-            brake: Brake::of_this_process().map(Arc::new),
+            brake: Brake::of_this_system().map(Arc::new),
             ..self
         }
     }
@@ -297,7 +297,7 @@ impl Walker {
             return Err(NotStarted::DeviceHung);
         }
         let whole = options.fast && mount.is_some_and(|mount| mount.is_whole_at(root));
-        let walk = Arc::new(Walk::new(root.to_path_buf(), self.threads, &self.pool, options));
+        let walk = Arc::new(Walk::new(root.to_path_buf(), self, options));
         let work = {
             let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
             move || {

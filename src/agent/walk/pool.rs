@@ -226,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn the_threads_of_a_kind_walker_leave_the_disk_to_others() {
+        for is_kind in [true, false] {
+            let (sender, receiver) = channel();
+            Arc::new(Pool::new(is_kind, 1)).walk(move || sender.send(sys::yields_the_disk()).unwrap()).unwrap();
+            assert_eq!(receiver.recv(), Ok(is_kind));
+        }
+    }
+
+    #[test]
     fn each_walk_is_done_once_however_threads_come_and_go() {
         for most in [1, 3, usize::MAX] {
             let (pool, done) = (pool(most), Arc::new(AtomicUsize::new(0)));

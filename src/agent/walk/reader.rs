@@ -266,6 +266,9 @@ impl<'a> Reader<'a> {
             if self.sums.entries >= self.tell_every || listed.is_multiple_of(LOOK_AT_TIME_EVERY) {
                 self.tell_if_due();
             }
+            if self.walk.is_silent() {
+                self.tell();
+            }
             if listed.is_multiple_of(LOOK_ROUND_EVERY) {
                 self.look_round(reading, &mut names);
             }
@@ -315,6 +318,9 @@ impl<'a> Reader<'a> {
         for name in names.iter() {
             if self.walk.is_over() {
                 return;
+            }
+            if self.walk.is_silent() {
+                self.tell();
             }
             self.look_at_entry(reading, name);
         }

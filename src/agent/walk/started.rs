@@ -24,6 +24,8 @@ pub struct Started {
     device: Device,
     team: Option<Team>,
     deadline: Instant,
+    /// From then on it rests no more: who is kind all the time has no result in the end.
+    halfway: Instant,
     /// When it is given up: its threads were told that the deadline has passed.
     patience: Option<Instant>,
 }
@@ -40,8 +42,10 @@ impl Started {
             Threads::UpTo(most) => Some(Team::new(most)),
             Threads::Exactly(_) => None,
         };
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + FOREVER);
-        Self { walker, walk, turn, device, team, deadline, patience: None }
+        let now = Instant::now();
+        let deadline = deadline.unwrap_or_else(|| now + FOREVER);
+        let halfway = now + deadline.saturating_duration_since(now) / 2;
+        Self { walker, walk, turn, device, team, deadline, halfway, patience: None }
     }
 
     /// How long it may be left alone.
@@ -61,18 +65,33 @@ impl Started {
                 None
             }
             None => {
-                self.lead();
+                self.lead(now);
                 None
             }
         }
     }
 
-    fn lead(&mut self) {
-        let most = self.walker.threads.most();
-        let wanted = self.team.as_mut().map_or(most, |team| team.tick(self.walk.seen_since()));
-        let brake = self.walker.brake.as_ref();
-        let allowed = brake.map_or(Allowed { threads: most, rest: 0 }, |brake| brake.allowed(most));
+    fn lead(&mut self, now: Instant) {
+        let was_silent = self.walk.is_silent();
+        let allowed = self.allowed(now);
+        let seen = self.walk.seen_since();
+        // What is seen in silence says nothing of a number of threads.
+        let wanted = match &mut self.team {
+            Some(team) if was_silent => team.awake(),
+            Some(team) => team.tick(seen),
+            None => allowed.threads,
+        };
         self.walk.keep_awake(wanted.min(allowed.threads), allowed.rest);
+    }
+
+    fn allowed(&self, now: Instant) -> Allowed {
+        let most = self.walker.threads.most();
+        let allowed = self.walker.brake.as_ref().map(|brake| brake.allowed(most));
+        match allowed {
+            Some(allowed) if now < self.halfway => allowed,
+            Some(Allowed { threads, .. }) => Allowed { threads, rest: 0 },
+            None => Allowed { threads: most, rest: 0 },
+        }
     }
 
     fn give_up(&self) -> Outcome {
@@ -105,5 +124,63 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         self.walk.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::brake::{self, Brake};
+    use super::super::{Handle, Options};
+    use super::*;
+
+    /// The brake's step after a walk of a second, while others wait for I/O so much of the time.
+    fn step_beside(others: f64) -> u32 {
+        let (root, pressure) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for n in 0..300 {
+            std::fs::write(root.path().join(n.to_string()), "").unwrap();
+        }
+        brake::tell(pressure.path(), 0, 0);
+        let brake = Arc::new(Brake::at(pressure.path().into()).unwrap());
+        let walker = Walker { brake: Some(Arc::clone(&brake)), ..Walker::new(Threads::UpTo(4)) };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let begin = Instant::now();
+                while !over.load(Ordering::Relaxed) {
+                    let waited = begin.elapsed().mul_f64(others).as_micros();
+                    brake::tell(pressure.path(), u64::try_from(waited).unwrap(), 0);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let options = Options { handle: Handle::with_budget(300), ..Options::default() };
+            let outcome = walker.measure(root.path(), &options);
+            over.store(true, Ordering::Relaxed);
+            let Outcome::Measured(measured) = outcome else { panic!("{outcome:?}") };
+            assert_eq!((measured.totals.files, measured.cut_short), (300, None), "silence ends");
+        });
+        brake.step()
+    }
+
+    #[test]
+    fn a_walk_that_has_used_half_its_time_rests_no_more() {
+        let pressure = tempfile::tempdir().unwrap();
+        brake::tell(pressure.path(), 0, 0);
+        let brake = Brake::at(pressure.path().into()).unwrap();
+        brake.set_step(8);
+        let walker = Walker { brake: Some(Arc::new(brake)), ..Walker::new(Threads::UpTo(8)) };
+        let (begin, minute) = (Instant::now(), Duration::from_secs(60));
+        let walk = Arc::new(Walk::new("/".into(), &walker, &Options::default()));
+        let turn = walker.pool.walk(|| {}).unwrap();
+        let started = Started::of(walker, walk, turn, String::new(), Some(begin + minute));
+        assert_eq!(started.allowed(begin + minute / 3), Allowed { threads: 1, rest: 7 });
+        assert_eq!(started.allowed(begin + minute * 2 / 3), Allowed { threads: 1, rest: 0 });
+    }
+
+    #[test]
+    fn a_walk_listens_while_it_lasts_and_slows_down_when_others_wait() {
+        assert!(step_beside(0.9) > 0);
+        assert_eq!(step_beside(0.0), 0);
     }
 }

@@ -46,6 +46,11 @@ impl Team {
         Self { most, awake: 1, stage: Stage::Held(0), entries: 0, ticks: 0, hold: FIRST_HOLD, up: true }
     }
 
+    /// How many threads there should be.
+    pub(super) const fn awake(&self) -> usize {
+        self.awake
+    }
+
     /// Takes the entries seen since the last tick; how many threads there should be from now on.
     pub(super) fn tick(&mut self, entries: u64) -> usize {
         self.ticks += 1;

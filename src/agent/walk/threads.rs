@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::brake::Brake;
 use super::details::{Collector, Wanted};
 use super::links::Links;
 use super::open::{self, Opener};
@@ -18,13 +19,17 @@ use super::queue::Queue;
 use super::reader::{Reader, Task};
 use super::sums::{Sums, allocated, error_kind};
 use super::tree::Directory;
-use super::{CutShort, Handle, Identity, Measured, Options, Outcome, Threads, Totals, lock};
+use super::{CutShort, Handle, Identity, Measured, Options, Outcome, Threads, Totals, Walker, lock};
+
+/// How long a thread sleeps before it looks whether it may go on.
+const SILENCE: Duration = Duration::from_millis(5);
 
 /// What the threads of a walk share.
 pub(super) struct Walk {
     pub(super) root: PathBuf,
     threads: Threads,
     pool: Arc<Pool>,
+    brake: Option<Arc<Brake>>,
     pub(super) handle: Handle,
     /// The deadline passed: like a cancel, but told apart.
     stopped: AtomicBool,
@@ -53,17 +58,18 @@ struct Helpers {
 }
 
 impl Walk {
-    pub(super) fn new(root: PathBuf, threads: Threads, pool: &Arc<Pool>, options: &Options) -> Self {
+    pub(super) fn new(root: PathBuf, walker: &Walker, options: &Options) -> Self {
         let (present, ended) = channel();
         Self {
             root,
-            threads,
-            pool: Arc::clone(pool),
+            threads: walker.threads,
+            pool: Arc::clone(&walker.pool),
+            brake: walker.brake.clone(),
             handle: options.handle.clone(),
             stopped: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             opener: Opener::new(),
-            queue: Queue::new(threads.most()),
+            queue: Queue::new(walker.threads.most()),
             links: Links::default(),
             sums: Mutex::default(),
             wanted: options.details,
@@ -93,6 +99,11 @@ impl Walk {
 
     pub(super) fn is_over(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || self.handle.is_cancelled()
+    }
+
+    /// Whether others are being listened to, and nothing may be done.
+    pub(super) fn is_silent(&self) -> bool {
+        self.brake.as_ref().is_some_and(|brake| brake.is_silent())
     }
 
     /// Walks the tree with all threads.
@@ -210,6 +221,9 @@ impl Walk {
         if rest > 0 {
             pace::wait_until(Instant::now() + worked * rest, || self.is_over());
         }
+        while self.is_silent() && !self.is_over() {
+            std::thread::sleep(SILENCE);
+        }
     }
 }
 
@@ -219,11 +233,11 @@ mod tests {
 
     use std::path::Path;
 
-    use super::super::{Started, Walker};
+    use super::super::Started;
     use super::*;
 
     fn walk(root: &Path, threads: Threads) -> Walk {
-        Walk::new(root.to_path_buf(), threads, &Arc::new(Pool::new(false, 1)), &Options::default())
+        Walk::new(root.to_path_buf(), &Walker::new(threads), &Options::default())
     }
 
     fn tree() -> tempfile::TempDir {
