@@ -207,12 +207,14 @@ BEGIN
                               duration_ms)
     SELECT job.id, earlier.volume_id, earlier.measured_at, earlier.completeness, earlier.method, earlier.allocated_bytes,
         earlier.apparent_bytes, earlier.files, earlier.directories, earlier.capacity_bytes, earlier.available_bytes, earlier.saturated,
-        earlier.errors, earlier.skipped_mounts, earlier.top_files, earlier.top_directories, earlier.duration_ms
+        earlier.errors, earlier.skipped_mounts, CASE WHEN wanted > 0 THEN earlier.top_files END,
+        CASE WHEN wanted > 0 THEN earlier.top_directories END, earlier.duration_ms
     FROM volumes
     JOIN volume_latest AS latest ON latest.volume_id = volumes.id AND latest.measured_at > since
     JOIN scan_results AS earlier ON earlier.id = latest.scan_result_id AND earlier.completeness = 'Complete'
         AND (work ->> 'mode' = 'Fast' OR (work ->> 'mode' = 'Walk' AND earlier.method = 'Walk'))
-        AND (wanted = 0 OR earlier.method = 'Statvfs' OR jsonb_array_length(earlier.top_files) >= least(wanted, earlier.files))
+        AND (wanted = 0 OR earlier.method = 'Statvfs' OR (jsonb_array_length(earlier.top_files) >= least(wanted, earlier.files)
+            AND jsonb_array_length(earlier.top_directories) >= least(wanted, earlier.directories)))
     WHERE volumes.node = job.node AND volumes.deleted_at IS NULL AND volumes.selected_ticket = job.ticket
     ORDER BY earlier.volume_id
     ON CONFLICT (scan_job_id, volume_id) DO NOTHING;
@@ -260,7 +262,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN jsonb_typeof(entries) <> 'null' THEN (
         SELECT coalesce(jsonb_agg(jsonb_build_object('path', path, 'allocated_bytes', allocated_bytes) ORDER BY allocated_bytes DESC, path), '[]')
         FROM (
-            SELECT coalesce(entry.path, '') AS path, agent_v1.saturated(coalesce(entry.allocated_bytes, 0)) AS allocated_bytes
+            SELECT right(coalesce(entry.path, ''), 1024) AS path, agent_v1.saturated(coalesce(entry.allocated_bytes, 0)) AS allocated_bytes
             FROM jsonb_to_recordset(entries) AS entry (path text, allocated_bytes numeric) ORDER BY 2 DESC, 1 LIMIT 20
         ) AS biggest
     ) END

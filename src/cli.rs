@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,16 @@ enum Command {
     Scan(scan::Args),
 }
 
+/// To what is allowed: the usual limit is for programs that `select`, and each thread of a walk keeps a hundred directories open.
+fn raise_limit_of_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::debug!("unable to raise the limit of open files: {error}");
+    }
+}
+
 /// Why a long-running role ended with a failure.
 type Failure = Box<dyn std::error::Error>;
 
@@ -55,6 +66,7 @@ pub fn run() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
+    raise_limit_of_descriptors();
     // kube, sqlx and reqwest share rustls, which wants its provider chosen once.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");

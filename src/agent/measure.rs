@@ -1,5 +1,6 @@
 //! From a listed volume to its result: what may be walked, how long, and what the walk's outcome means.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -142,8 +143,8 @@ impl Measurer {
             handle: self.handle.clone(),
             details,
         };
-        let mut outcome = self.walk(&path, &options).await;
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (mut outcome, took) = self.walk(&path, &options).await;
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let details = match &mut outcome {
             Outcome::Measured(measured) => measured.details.take(),
             _ => None,
@@ -153,19 +154,22 @@ impl Measurer {
 }
 
 impl Measurer {
-    async fn walk(&self, path: &Path, options: &Options) -> Outcome {
+    /// Walks; and how long it took.
+    async fn walk(&self, path: &Path, options: &Options) -> (Outcome, Duration) {
+        let begin = Instant::now();
         let (sender, mut told) = oneshot::channel();
-        let mut started = match self.walker.start(path, options, move |outcome| _ = sender.send(outcome)) {
+        let mut started = match self.walker.start(path, options, move |outcome, took| _ = sender.send((outcome, took)))
+        {
             Ok(started) => started,
-            Err(refused) => return refused.into(),
+            Err(refused) => return (refused.into(), Duration::ZERO),
         };
         loop {
             match timeout(started.next_look(), &mut told).await {
-                Ok(Ok(outcome)) => return started.ended(outcome),
-                Ok(Err(_)) => return started.panicked(),
+                Ok(Ok((outcome, took))) => return (started.ended(outcome), took),
+                Ok(Err(_)) => return (started.panicked(), begin.elapsed()),
                 Err(_) => {
                     if let Some(outcome) = started.look() {
-                        return outcome;
+                        return (outcome, begin.elapsed());
                     }
                 }
             }
@@ -195,9 +199,10 @@ fn result(volume: String, outcome: Outcome) -> VolumeResult {
             errors: vec![ErrorCount { kind, count: 1 }],
             ..VolumeResult::unknown(volume, VolumeReason::Unreadable)
         },
-        // The deadline passed before even the root was looked at: nothing is known, which is not zero.
-        Outcome::Measured(Measured { ref totals, cut_short: Some(_), .. }) if totals.directories == Some(0) => {
-            VolumeResult::unknown(volume, VolumeReason::VolumeTimeout)
+        // The walk ended before even the root was looked at: nothing is known, which is not zero.
+        Outcome::Measured(Measured { ref totals, cut_short, ref errors, .. }) if totals.directories == Some(0) => {
+            let reason = if cut_short.is_some() { VolumeReason::VolumeTimeout } else { VolumeReason::Unreadable };
+            VolumeResult { errors: counts(errors), ..VolumeResult::unknown(volume, reason) }
         }
         Outcome::Measured(measured) => figures(volume, measured),
     }
@@ -224,13 +229,17 @@ fn figures(volume: String, measured: Measured) -> VolumeResult {
         }),
         filesystem: filesystem
             .map(|walk::Filesystem { capacity_bytes, available_bytes }| Filesystem { capacity_bytes, available_bytes }),
-        errors: errors.into_iter().map(|(kind, count)| ErrorCount { kind, count }).collect(),
+        errors: counts(&errors),
         skipped_mounts: skipped_mounts.iter().map(|path| text::from_bytes(path)).collect(),
         top_files: None,
         top_directories: None,
         duration_ms: 0,
         age_ms: 0,
     }
+}
+
+fn counts(errors: &BTreeMap<String, u64>) -> Vec<ErrorCount> {
+    errors.iter().map(|(kind, count)| ErrorCount { kind: kind.clone(), count: *count }).collect()
 }
 
 #[cfg(test)]
@@ -286,6 +295,8 @@ mod tests {
             totals: Totals { directories: Some(0), ..Totals::default() },
             ..Measured::default()
         };
-        assert_eq!(of(nothing), (Completeness::Unknown, Some(VolumeReason::VolumeTimeout)));
+        assert_eq!(of(nothing.clone()), (Completeness::Unknown, Some(VolumeReason::VolumeTimeout)));
+        let panicked = Measured { cut_short: None, ..nothing };
+        assert_eq!(of(panicked), (Completeness::Unknown, Some(VolumeReason::Unreadable)));
     }
 }

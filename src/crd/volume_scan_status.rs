@@ -246,7 +246,7 @@ pub struct TopEntry {
     /// Docker's name of its volume, cut to 255 characters.
     #[schemars(length(max = 255))]
     pub name: String,
-    /// Its path in the volume; of a long one the end, behind `…`.
+    /// Its path in the volume, control characters escaped; of a long one the end, behind `…`.
     #[schemars(length(max = 256))]
     pub path: String,
     /// Disk space in bytes; of a directory its own and that of the files directly in it.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{ValueEnum, value_parser};
 use futures::stream::{self, StreamExt};
+use tokio::sync::Mutex;
 
 use self::du::Comparison;
 use self::progress::Progress;
@@ -151,9 +152,10 @@ async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
         Some(threads) => (Walker::new(Threads::Exactly(threads)), threads * 4),
     };
     let measurer = Measurer::new(walker, &work(args), Instant::now() + DEADLINE);
-    let mut progress = Progress::new(&volumes.iter().map(|volume| volume.target.volume.as_str()).collect::<Vec<_>>());
+    let mut progress = Progress::new(&volumes);
     let (mut rows, mut totals) = (Vec::new(), Totals::default());
-    let measuring = volumes.into_iter().map(|volume| measure_one(volume, &measurer, args));
+    let du = Mutex::new(());
+    let measuring = volumes.into_iter().map(|volume| measure_one(volume, &measurer, args, &du));
     let mut ready = stream::iter(measuring).buffer_unordered(at_a_time);
     while let Some(row) = progress.show_while(&measurer, ready.next()).await {
         progress.count();
@@ -173,13 +175,16 @@ async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
     Ok(Report { volumes: rows, totals })
 }
 
-async fn measure_one(Volume { target, path, driver }: Volume, measurer: &Measurer, args: &Args) -> Row {
+/// `du` is for one at a time.
+async fn measure_one(volume: Volume, measurer: &Measurer, args: &Args, du: &Mutex<()>) -> Row {
+    let Volume { target, path, driver } = volume;
     let root = target.path.clone().ok();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wanted = Wanted { top: args.top.unwrap_or(0).into(), histogram: args.histogram.then_some(now) };
     let (result, details) = measurer.measure_in_detail(target, wanted).await;
     let mut row = Row::new(result, details, path, driver);
     if let (true, Some(root), Some(bytes)) = (args.compare_du, root, row.allocated_bytes) {
+        let _turn = du.lock().await;
         row.du = Some(Comparison::of(root, bytes).await);
     }
     row

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::Volume;
 use crate::agent::measure::Measurer;
 use crate::domain::bytes::HumanBytes;
 use crate::domain::text::showable;
@@ -41,9 +42,9 @@ struct SoFar<'a> {
 
 impl Progress {
     /// Of the measurement of these volumes.
-    pub(super) fn new(volumes: &[&str]) -> Self {
+    pub(super) fn new(volumes: &[Volume]) -> Self {
         let shown = stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb");
-        let name = if let [name] = volumes { Some((*name).to_owned()) } else { None };
+        let name = if let [volume] = volumes { Some(volume.target.volume.clone()) } else { None };
         let began = Instant::now();
         Self { shown, began, name, volumes: volumes.len(), done: 0, next: began + EVERY, is_there: false }
     }

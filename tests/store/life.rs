@@ -103,17 +103,21 @@ async fn what_was_measured_a_short_time_ago_counts_and_is_not_measured_again() {
 async fn a_result_without_the_biggest_files_is_not_reused_by_who_asks_for_them() {
     let database = Database::new().await;
     let agent = Agent::on(&database, "n1");
-    let volumes = ["none", "two", "all"].map(volume);
+    let volumes = ["none", "two", "all", "files"].map(volume);
+    let with_directory = |name: &str| VolumeResult { top_directories: Some(entries(&[(".", 1)])), ..result(name, 1) };
     let first = plan(&database, "1", &["n1"]).await;
     let held = ticket(&database, first, "n1").await;
     agent.claimed(held).await;
     agent.inventory(held, &volumes, &[]).await;
-    let two = VolumeResult { top_files: Some(entries(&[("a", 2), ("b", 1)])), ..result("two", 1) };
-    let all = VolumeResult { top_files: Some(entries(&[("a", 3), ("b", 2), ("c", 1)])), ..result("all", 1) };
-    agent.report(held, &[result("none", 1), two, all]).await;
-    assert_eq!(agent.complete(held, 3).await, Reply::Ok);
-    // Each has three files.
-    for (top_entries, expected) in [(0, vec!["all", "none", "two"]), (2, vec!["all", "two"]), (20, vec!["all"])] {
+    let two = VolumeResult { top_files: Some(entries(&[("a", 2), ("b", 1)])), ..with_directory("two") };
+    let all = VolumeResult { top_files: Some(entries(&[("a", 3), ("b", 2), ("c", 1)])), ..with_directory("all") };
+    let files = VolumeResult { top_directories: Some(entries(&[])), volume: "files".to_owned(), ..all.clone() };
+    agent.report(held, &[result("none", 1), two, all, files]).await;
+    assert_eq!(agent.complete(held, 4).await, Reply::Ok);
+    // Each has three files and a directory.
+    for (top_entries, expected) in
+        [(0, vec!["all", "files", "none", "two"]), (2, vec!["all", "two"]), (20, vec!["all"])]
+    {
         let work = json!({"topEntries": top_entries, "limits": {"minIntervalSeconds": 3600}});
         let run = plan_work(&database, &format!("t:{top_entries}"), &["n1"], work).await;
         let held = ticket(&database, run, "n1").await;
@@ -123,13 +127,13 @@ async fn a_result_without_the_biggest_files_is_not_reused_by_who_asks_for_them()
             engine: Engine { id: "engine".to_owned(), version: "28".to_owned(), data_root: "/".to_owned() },
             volumes: volumes.to_vec(),
             containers: Vec::new(),
-            totals: Some(InventoryTotals { volumes: 3, containers: 0 }),
+            totals: Some(InventoryTotals { volumes: 4, containers: 0 }),
         };
         assert_eq!(agent.list(held, &body).await.final_volumes, expected, "topEntries: {top_entries}");
         agent.fail(held, FailureClass::Permanent, "AgentError").await;
     }
     let kept = database.number("SELECT count(*) FROM scan_results WHERE jsonb_array_length(top_files) = 3").await;
-    assert_eq!(kept, 4, "what is reused keeps its lists");
+    assert_eq!(kept, 2 + 1 + 1, "what is reused keeps its lists where they are asked for");
 }
 
 #[tokio::test]

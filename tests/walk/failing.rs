@@ -272,6 +272,16 @@ fn a_walk_ends_in_time_on_a_device_that_hangs_which_is_left_alone_until_it_answe
     assert!(again.elapsed() < Duration::from_secs(1), "a device that hangs is not touched");
     let elsewhere = tree();
     assert!(matches!(walker.measure(elsewhere.path(), &Options::default()), Outcome::Measured(_)));
+    assert_eq!(walker.measure(served.at.path(), &options), Outcome::DeviceHung, "a walk elsewhere frees no device");
+
+    // Whoever waits no more leaves it behind as well.
+    let other = Walker::new(Threads::UpTo(2));
+    let started = other.start(served.at.path(), &Options::default(), |_, _| panic!("it ended")).unwrap();
+    thread::sleep(started.next_look());
+    drop(started);
+    // What threads get to notice it.
+    thread::sleep(Duration::from_millis(600));
+    assert_eq!(other.measure(served.at.path(), &Options::default()), Outcome::DeviceHung);
 
     served.answer();
     let until = Instant::now() + Duration::from_secs(20);

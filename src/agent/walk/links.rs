@@ -1,6 +1,7 @@
 //! Which inodes with several names were counted.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -14,14 +15,19 @@ use super::sums::File;
 const PARTS: usize = 16;
 /// Inodes with consecutive numbers that are in one part, as a file system has those of a directory: so whoever counts many seldom changes parts.
 const CONSECUTIVE: u64 = 1 << 13;
-/// Inodes in a part: a million in all, in some 50 MiB.
-const MAX_IN_PART: usize = 1 << 16;
+/// Inodes that all walks of a walker remember together: a million, in some 50 MiB.
+const MOST: usize = 1 << 20;
+
+/// How many inodes are remembered, over all walks of a walker.
+#[derive(Debug, Default)]
+pub(super) struct Remembered(AtomicUsize);
 
 /// Inodes that were seen and have names left that were not. Forgets an inode once all its names were seen, so it stays small.
 #[derive(Debug)]
 pub(super) struct Links {
     parts: [Mutex<Part>; PARTS],
-    max_in_part: usize,
+    remembered: Arc<Remembered>,
+    most: usize,
 }
 
 #[derive(Debug, Default)]
@@ -43,21 +49,28 @@ pub(super) enum Counts {
     Share,
 }
 
-impl Default for Links {
-    fn default() -> Self {
-        Self::with_room_for(MAX_IN_PART)
+impl Drop for Links {
+    fn drop(&mut self) {
+        let left: usize = self.parts.iter().map(|part| lock(part).left.len()).sum();
+        self.remembered.0.fetch_sub(left, Ordering::Relaxed);
     }
 }
 
 impl Links {
-    fn with_room_for(max_in_part: usize) -> Self {
-        Self { parts: std::array::from_fn(|_| Mutex::default()), max_in_part }
+    pub(super) fn new(remembered: &Arc<Remembered>) -> Self {
+        Self::with_room(MOST, remembered)
+    }
+
+    fn with_room(most: usize, remembered: &Arc<Remembered>) -> Self {
+        Self { parts: std::array::from_fn(|_| Mutex::default()), remembered: Arc::clone(remembered), most }
     }
 
     /// Tells what these names of inodes with several each count for. Many at a time are cheap: one at a time, threads that meet the same
     /// inodes wait for each other's memory more than they work.
     pub(super) fn count(&self, names: &[File], mut tell: impl FnMut(&File, Counts)) {
         let mut held: Option<(usize, MutexGuard<'_, Part>)> = None;
+        // Told to the others afterwards: they may be too many by what is counted at a time.
+        let (before, mut more, mut fewer) = (self.remembered.0.load(Ordering::Relaxed), 0, 0);
         for name in names {
             let part_of_it = Self::part_of(name.inode);
             let part = match &mut held {
@@ -68,8 +81,14 @@ impl Links {
                     &mut other.insert((part_of_it, lock(&self.parts[part_of_it]))).1
                 }
             };
-            tell(name, part.count(name.inode, name.links, self.max_in_part));
+            part.is_full |= before + more >= self.most + fewer;
+            let known = part.left.len();
+            tell(name, part.count(name.inode, name.links));
+            more += part.left.len().saturating_sub(known);
+            fewer += known.saturating_sub(part.left.len());
         }
+        self.remembered.0.fetch_add(more, Ordering::Relaxed);
+        self.remembered.0.fetch_sub(fewer, Ordering::Relaxed);
     }
 
     const fn part_of(inode: Inode) -> usize {
@@ -78,8 +97,7 @@ impl Links {
 }
 
 impl Part {
-    fn count(&mut self, inode: Inode, links: u32, most: usize) -> Counts {
-        self.is_full |= self.left.len() >= most;
+    fn count(&mut self, inode: Inode, links: u32) -> Counts {
         let is_full = self.is_full;
         match self.left.entry(inode) {
             Entry::Vacant(_) if is_full => Counts::Share,
@@ -110,20 +128,31 @@ mod tests {
 
     #[test]
     fn each_inode_is_first_once_and_forgotten_when_all_its_names_were_seen() {
-        let links = Links::default();
+        let remembered = Arc::default();
+        let links = Links::new(&remembered);
         let told = counts(&links, [((1, 7), 3); 3]);
         assert_eq!(told, [Counts::All, Counts::Nothing, Counts::Nothing]);
         assert!(links.parts.iter().all(|part| lock(part).left.is_empty()));
         let devices = counts(&links, [((1, 8), 2), ((2, 8), 2)]);
         assert_eq!(devices, [Counts::All; 2], "the same inode number on another device is another inode");
+        let all = || remembered.0.load(Ordering::Relaxed);
+        assert_eq!(all(), 2);
+        let other = Links::new(&remembered);
+        counts(&other, [((1, 9), 2)]);
+        assert_eq!(all(), 3);
+        drop(other);
+        assert_eq!(all(), 2, "a walk that is over remembers nothing");
     }
 
     #[test]
     fn a_full_table_remembers_whom_it_knows_and_takes_nobody_new_even_when_there_is_room_again() {
-        let links = Links::with_room_for(1);
-        let far = (1, CONSECUTIVE);
-        let told = counts(&links, [((1, 0), 2), ((1, 1), 2), (far, 2), ((1, 0), 2), ((1, 1), 2)]);
-        let expected = [Counts::All, Counts::Share, Counts::All, Counts::Nothing, Counts::Share];
-        assert_eq!(told, expected, "the other parts have room; a name that was counted by its share stays so");
+        let remembered = Arc::default();
+        let links = Links::with_room(1, &remembered);
+        let told = counts(&links, [((1, 0), 2), ((1, 1), 2), ((1, 0), 2), ((1, 1), 2), ((1, 2), 2)]);
+        let expected = [Counts::All, Counts::Share, Counts::Nothing, Counts::Share, Counts::Share];
+        assert_eq!(told, expected, "a name that was counted by its share stays so");
+        assert_eq!(counts(&links, [((1, CONSECUTIVE), 2)]), [Counts::All], "another part was never full");
+        let other = Links::with_room(1, &remembered);
+        assert_eq!(counts(&other, [((1, 0), 2)]), [Counts::Share], "walks share the room");
     }
 }

@@ -5,7 +5,7 @@
 //! * Totals **and** errors: a number whose [`Outcome::Measured`] lists errors, or was cut short, is a lower bound.
 //! * Bounded memory and descriptors whatever the tree. The table of hard links holds a million inodes whose other names were not seen yet; the
 //!   names of further ones count by their share of the inode, and are told as errors (`TooManyLinks`).
-//! * A walk ends at its deadline even when the kernel does not answer: the thread that hangs is abandoned, at most [`MAX_ABANDONED`] of
+//! * A walk ends at its deadline even when the kernel does not answer: a walk that hangs is abandoned, at most [`MAX_ABANDONED`] of
 //!   them, and the device it hangs on is not touched again until it has come back.
 
 mod brake;
@@ -24,22 +24,23 @@ mod team;
 mod threads;
 mod tree;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::brake::Brake;
 pub use self::details::{AGES_IN_DAYS, Biggest, Details, Extension, Groups, Histogram, MAX_TOP, SIZES, Share, Wanted};
+use self::links::Remembered;
 pub use self::mounts::{Mount, is_mount_point};
 use self::pace::Pace;
 use self::pool::Pool;
 pub use self::started::Started;
 use self::threads::Walk;
 
-/// Threads that may hang in the kernel before every further walk is refused.
+/// Walks that may hang in the kernel before every further one is refused.
 pub const MAX_ABANDONED: usize = 8;
 /// Nested mounts listed in an outcome; all are skipped.
 pub const MAX_LISTED_MOUNTS: usize = 100;
@@ -50,7 +51,17 @@ pub struct Walker {
     threads: Threads,
     pool: Arc<Pool>,
     brake: Option<Arc<Brake>>,
-    hung: Arc<Mutex<HashSet<Device>>>,
+    remembered: Arc<Remembered>,
+    abandoned: Arc<Mutex<Vec<Abandoned>>>,
+}
+
+/// A walk that nobody waits for any more, though it has not ended.
+#[derive(Debug)]
+struct Abandoned {
+    walk: Arc<Walk>,
+    device: Device,
+    /// When its threads should have noticed: from then on it hangs.
+    noticed: Instant,
 }
 
 /// How many threads a walk has; walks at the same time share them, but each has one.
@@ -244,7 +255,13 @@ impl From<NotStarted> for Outcome {
 impl Walker {
     /// A walker that uses this many threads.
     pub fn new(threads: Threads) -> Self {
-        Self { threads, pool: Arc::new(Pool::new(false, threads.most_walks())), brake: None, hung: Arc::default() }
+        Self {
+            threads,
+            pool: Arc::new(Pool::new(false, threads.most_walks())),
+            brake: None,
+            remembered: Arc::default(),
+            abandoned: Arc::default(),
+        }
     }
 
     /// The same for a machine that others work on: it takes the disk only when nobody else wants it, where the I/O scheduler heeds that, and
@@ -265,7 +282,7 @@ impl Walker {
     /// Measures a tree; blocks until it is done, its deadline passes or it is cancelled. It returns in time even when the kernel hangs.
     pub fn measure(&self, root: &Path, options: &Options) -> Outcome {
         let (sender, receiver) = sync_channel(1);
-        let started = self.start(root, options, move |outcome| _ = sender.send(outcome));
+        let started = self.start(root, options, move |outcome, _| _ = sender.send(outcome));
         let mut started = match started {
             Ok(started) => started,
             Err(refused) => return refused.into(),
@@ -283,33 +300,32 @@ impl Walker {
         }
     }
 
-    /// Starts to measure a tree, for who looks after several at a time or must not block. `tell` gets the outcome, in a thread of the walk;
-    /// it is dropped when that panics.
+    /// Starts to measure a tree, for who looks after several at a time or must not block. `tell` gets the outcome and how long it took since its
+    /// turn had come, in a thread of the walk; it is dropped when that panics.
     pub fn start(
         &self,
         root: &Path,
         options: &Options,
-        tell: impl FnOnce(Outcome) + Send + 'static,
+        tell: impl FnOnce(Outcome, Duration) + Send + 'static,
     ) -> Result<Started, NotStarted> {
         let mount = Mount::of(root);
         let device = mount.as_ref().map_or_else(|| root.to_string_lossy().into_owned(), |mount| mount.device.clone());
-        if self.hung().contains(&device) || self.hung().len() >= MAX_ABANDONED {
+        if self.hangs(&device) {
             return Err(NotStarted::DeviceHung);
         }
         let whole = options.fast && mount.is_some_and(|mount| mount.is_whole_at(root));
         let walk = Arc::new(Walk::new(root.to_path_buf(), self, options));
         let work = {
-            let (walk, hung, device) = (Arc::clone(&walk), Arc::clone(&self.hung), device.clone());
+            let walk = Arc::clone(&walk);
             move || {
+                let begin = Instant::now();
                 let mut outcome = if whole { mounts::ask(&walk.root) } else { walk.run() };
                 if let Outcome::Measured(measured) = &mut outcome {
                     measured.filesystem = mounts::filesystem(&walk.root);
                 }
-                // Nobody waits any more when it was given up; then the device works again.
-                tell(outcome);
-                let mut hung = lock(&hung);
                 walk.set_finished();
-                hung.remove(&device);
+                // Nobody waits any more when it was given up.
+                tell(outcome, begin.elapsed());
             }
         };
         match self.pool.walk(work) {
@@ -318,8 +334,20 @@ impl Walker {
         }
     }
 
-    fn hung(&self) -> MutexGuard<'_, HashSet<Device>> {
-        lock(&self.hung)
+    /// Whether a walk hangs on this device, or too many on others.
+    fn hangs(&self, device: &str) -> bool {
+        let (mut abandoned, now) = (lock(&self.abandoned), Instant::now());
+        abandoned.retain(|other| !other.walk.is_finished());
+        let hung = || abandoned.iter().filter(|other| other.noticed <= now);
+        hung().count() >= MAX_ABANDONED || hung().any(|other| other.device == device)
+    }
+
+    /// Remembers a walk until it has ended.
+    fn abandon(&self, walk: &Arc<Walk>, device: &Device, noticed: Instant) {
+        if !walk.is_finished() {
+            let (walk, device) = (Arc::clone(walk), device.clone());
+            lock(&self.abandoned).push(Abandoned { walk, device, noticed });
+        }
     }
 }
 

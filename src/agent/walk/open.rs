@@ -1,7 +1,7 @@
 //! Opening directories and looking at entries without ever leaving the tree.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -90,12 +90,27 @@ impl Opener {
     /// Without `openat2`: a mount is recognised by its id, or by being the root of one.
     fn by_mount_id(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Refused> {
         let child = without_atime(|flags| openat(parent, name, flags, Mode::empty())).map_err(refused)?;
-        let (above, below) = (look_at(parent).map_err(refused)?, look_at(&child).map_err(refused)?);
-        if is_mount_root(&below) || above.stx_mnt_id != below.stx_mnt_id {
+        let below = look_at(&child).map_err(refused)?;
+        if is_mount_root(&below) || mount_id(parent)? != mount_id(&child)? {
             return Err(Refused::OtherMount);
         }
         Ok(child)
     }
+}
+
+/// Which mount a descriptor is on.
+fn mount_id(fd: &OwnedFd) -> Result<u64, Refused> {
+    let found = look_at(fd).map_err(refused)?;
+    if StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID) {
+        return Ok(found.stx_mnt_id);
+    }
+    mount_id_of_old_kernels(fd).ok_or(Refused::Error(Errno::NOSYS))
+}
+
+/// Before Linux 5.8 only `/proc` tells it (proc(5)).
+fn mount_id_of_old_kernels(fd: &OwnedFd) -> Option<u64> {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    told.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 /// Reading a directory must not write its access time; only its owner may ask for that.
@@ -148,4 +163,18 @@ pub(super) fn identity(path: &Path) -> Result<Identity, Errno> {
     let birth_time_ns =
         born.and_then(|time| time.tv_sec.checked_mul(1_000_000_000)?.checked_add(i64::from(time.tv_nsec)));
     Ok(Identity { inode: found.stx_ino, birth_time_ns })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_and_new_kernels_tell_the_same_mounts() {
+        for path in ["/", "/proc", "/dev"] {
+            let fd = Opener::root(Path::new(path)).unwrap();
+            assert_eq!(mount_id(&fd).ok(), mount_id_of_old_kernels(&fd), "{path}");
+            assert!(mount_id(&fd).is_ok());
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +31,7 @@ struct State {
     /// Threads that have something to do, those that hang among them.
     busy: usize,
     /// Walks whose turn has not come.
-    queue: VecDeque<Job>,
+    queue: VecDeque<(Arc<Turn>, Job)>,
     /// The threads that have nothing to do: a number and the way to each.
     waiting: Vec<(u64, Sender<Job>)>,
     last: u64,
@@ -42,7 +41,15 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Turn {
     pool: Arc<Pool>,
-    is_over: AtomicBool,
+    /// Changed while the pool's state is held.
+    stage: Mutex<Stage>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Walking,
+    Over,
 }
 
 impl Pool {
@@ -57,7 +64,7 @@ impl Pool {
 
     /// Has a thread do a walk's work, once it is its turn.
     pub(super) fn walk(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) -> io::Result<Arc<Turn>> {
-        let turn = Arc::new(Turn { pool: Arc::clone(self), is_over: AtomicBool::new(false) });
+        let turn = Arc::new(Turn { pool: Arc::clone(self), stage: Mutex::new(Stage::Waiting) });
         let job: Job = Box::new({
             let turn = Arc::clone(&turn);
             move || {
@@ -66,14 +73,19 @@ impl Pool {
                 turn.end();
             }
         });
-        let mut state = lock(&self.state);
-        if state.walks >= self.most_walks {
-            state.queue.push_back(job);
-            return Ok(turn);
+        let next = {
+            let mut state = lock(&self.state);
+            state.queue.push_back((Arc::clone(&turn), job));
+            self.next_walk(&mut state)
+        };
+        if let Some((next, job)) = next
+            && let Err(error) = self.run(job)
+        {
+            next.end();
+            if Arc::ptr_eq(&next, &turn) {
+                return Err(error);
+            }
         }
-        state.walks += 1;
-        drop(state);
-        self.run(job).inspect_err(|_| _ = turn.end())?;
         Ok(turn)
     }
 
@@ -120,7 +132,7 @@ impl Pool {
         let (sender, receiver) = channel();
         let number = {
             let mut state = lock(&self.state);
-            if let Some(job) = self.next_walk(&mut state) {
+            if let Some((_, job)) = self.next_walk(&mut state) {
                 return Some(job);
             }
             state.busy -= 1;
@@ -140,34 +152,43 @@ impl Pool {
         }
     }
 
-    fn next_walk(&self, state: &mut State) -> Option<Job> {
-        let job = if state.walks < self.most_walks { state.queue.pop_front() } else { None };
-        state.walks += usize::from(job.is_some());
-        job
+    /// The walk whose turn begins now, if any. Those that were given up meanwhile are dropped.
+    fn next_walk(&self, pool: &mut State) -> Option<(Arc<Turn>, Job)> {
+        while pool.walks < self.most_walks {
+            let (turn, job) = pool.queue.pop_front()?;
+            let mut stage = lock(&turn.stage);
+            if *stage == Stage::Waiting {
+                *stage = Stage::Walking;
+                pool.walks += 1;
+                drop(stage);
+                return Some((turn, job));
+            }
+        }
+        None
     }
 }
 
 impl Turn {
+    /// Whether the walk had begun and not ended.
     fn end(&self) -> bool {
-        let was_over = self.is_over.swap(true, Ordering::SeqCst);
-        if !was_over {
-            lock(&self.pool.state).walks -= 1;
-        }
-        !was_over
+        let mut state = lock(&self.pool.state);
+        let was_walking = std::mem::replace(&mut *lock(&self.stage), Stage::Over) == Stage::Walking;
+        state.walks -= usize::from(was_walking);
+        was_walking
     }
 
-    /// The walk's thread hangs: it is the next one's turn.
-    pub(super) fn give_up(&self) {
-        if !self.end() {
-            return;
+    /// It is the next one's turn, whatever the walk's thread does. Whether it does anything: it hangs then.
+    pub(super) fn give_up(&self) -> bool {
+        let hangs = self.end();
+        while let Some((turn, job)) = { self.pool.next_walk(&mut lock(&self.pool.state)) } {
+            match self.pool.run(job) {
+                Ok(()) => break,
+                // Who waits for the walk learns it from what is dropped.
+                Err(error) => tracing::debug!("unable to start a thread: {error}"),
+            }
+            turn.end();
         }
-        let next = self.pool.next_walk(&mut lock(&self.pool.state));
-        // Where no thread can be started, who waits for the walk learns it from what is dropped.
-        if let Some(job) = next
-            && let Err(error) = self.pool.run(job)
-        {
-            tracing::debug!("unable to start a thread: {error}");
-        }
+        hangs
     }
 }
 
@@ -179,7 +200,7 @@ impl std::fmt::Debug for State {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::Receiver;
     use std::thread::{ThreadId, current};
     use std::time::Instant;
@@ -264,15 +285,18 @@ mod tests {
         let (hung, end, begun) = lasting(&pool);
         begun.recv().unwrap();
         let (_next, next_end, begun) = lasting(&pool);
-        hung.give_up();
-        hung.give_up();
+        assert!(hung.give_up());
+        assert!(!hung.give_up());
         begun.recv().unwrap();
         assert_eq!(lock(&pool.state).walks, 1);
         end.send(()).unwrap();
         eventually(|| pool.busy() == 1);
         assert_eq!(lock(&pool.state).walks, 1, "what was given up ends no turn when it comes back");
 
+        let (queued, _, begun) = lasting(&pool);
+        assert!(!queued.give_up(), "it had not begun");
         drop(next_end);
+        assert!(begun.recv().is_err(), "what was given up before it began never does");
         pool.walk(|| panic!("as asked")).unwrap();
         thread_of(&pool);
         eventually(|| pool.busy() == 0);

@@ -20,7 +20,7 @@ use super::tree::{Directory, Kept, Waiting};
 /// Directories that may wait; a directory with more subdirectories is put aside and read on later.
 const MAX_WAITING: usize = 1 << 16;
 /// Subdirectories that a directory puts in however many wait, so that each reading gets on.
-const MIN_FOUND: usize = 256;
+const MIN_FOUND: usize = 16;
 /// Entries, or time, after which a thread's sums are added up, so that progress is told and a deadline loses little.
 const TELL_EVERY: u64 = 1024;
 const TELL_AFTER: Duration = Duration::from_millis(10);
@@ -42,7 +42,6 @@ pub(super) enum Task {
     /// Read on from this position.
     Resume {
         directory: Arc<Directory>,
-        fd: Arc<OwnedFd>,
         position: u64,
     },
     /// Look at these entries of a directory that is too big for one thread.
@@ -166,11 +165,20 @@ impl<'a> Reader<'a> {
                     self.end(&reading);
                 }
             }
-            Task::Resume { directory, fd, position } => {
-                let mut reading = Reading { fd, place: Place::Shared(directory), allocated: 0 };
-                self.read(&mut reading, position);
-                self.end(&reading);
-            }
+            Task::Resume { directory, position } => match self.kept.open(&directory, &self.walk.opener) {
+                Ok(fd) => {
+                    let mut reading = Reading { fd, place: Place::Shared(directory), allocated: 0 };
+                    self.read(&mut reading, position);
+                    self.end(&reading);
+                }
+                Err(refused) => {
+                    match refused {
+                        Refused::Error(error) => self.sums.count_error(error),
+                        Refused::Vanished | Refused::OtherMount => self.sums.vanished += 1,
+                    }
+                    self.end_part(&directory, 0);
+                }
+            },
             Task::Look { directory, fd, names } => {
                 let mut reading = Reading { fd, place: Place::Shared(directory), allocated: 0 };
                 self.look_at_all(&mut reading, &names);
@@ -181,14 +189,20 @@ impl<'a> Reader<'a> {
 
     /// Counts a directory among the details once all of its parts were read.
     fn end(&mut self, reading: &Reading) {
-        let Some(details) = &mut self.details else { return };
-        match &reading.place {
-            Place::Alone(waiting, _) => details.count_directory(reading.allocated, || waiting.path()),
-            Place::Shared(directory) => {
-                if let Some(allocated) = directory.end_part(reading.allocated) {
-                    details.count_directory(allocated, || directory.path());
-                }
+        match (&reading.place, &mut self.details) {
+            (Place::Alone(waiting, _), Some(details)) => {
+                details.count_directory(reading.allocated, || waiting.path());
             }
+            (Place::Alone(..), None) => {}
+            (Place::Shared(directory), _) => self.end_part(directory, reading.allocated),
+        }
+    }
+
+    fn end_part(&mut self, directory: &Directory, allocated: u64) {
+        if let Some(details) = &mut self.details
+            && let Some(allocated) = directory.end_part(allocated)
+        {
+            details.count_directory(allocated, || directory.path());
         }
     }
 
@@ -281,10 +295,10 @@ impl<'a> Reader<'a> {
                 self.look_at_entry(reading, name);
             }
             if found >= room {
-                let (directory, fd) = (self.share(reading), Arc::clone(&reading.fd));
+                let directory = self.share(reading);
                 let position = entry.next_entry_cookie();
                 directory.begin_part();
-                self.walk.queue.put_aside(Task::Resume { directory, fd, position });
+                self.walk.queue.put_aside(Task::Resume { directory, position });
                 break;
             }
         }

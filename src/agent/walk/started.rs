@@ -26,6 +26,8 @@ pub struct Started {
     deadline: Instant,
     /// From then on it rests no more: who is kind all the time has no result in the end.
     halfway: Instant,
+    /// Nobody waits for it any more.
+    is_over: bool,
     /// When it is given up: its threads were told that the deadline has passed.
     patience: Option<Instant>,
 }
@@ -45,7 +47,7 @@ impl Started {
         let now = Instant::now();
         let deadline = deadline.unwrap_or_else(|| now + FOREVER);
         let halfway = now + deadline.saturating_duration_since(now) / 2;
-        Self { walker, walk, turn, device, team, deadline, halfway, patience: None }
+        Self { walker, walk, turn, device, team, deadline, halfway, is_over: false, patience: None }
     }
 
     /// How long it may be left alone.
@@ -94,18 +96,17 @@ impl Started {
         }
     }
 
-    fn give_up(&self) -> Outcome {
-        let mut hung = self.walker.hung();
-        if !self.walk.is_finished() {
-            hung.insert(self.device.clone());
+    fn give_up(&mut self) -> Outcome {
+        self.is_over = true;
+        if self.turn.give_up() {
+            self.walker.abandon(&self.walk, &self.device, Instant::now());
         }
-        drop(hung);
-        self.turn.give_up();
         Outcome::Measured(self.walk.so_far(Some(CutShort::Deadline)))
     }
 
     /// What the outcome that was told means, since the deadline may have passed.
-    pub fn ended(self, told: Outcome) -> Outcome {
+    pub fn ended(mut self, told: Outcome) -> Outcome {
+        self.is_over = true;
         match told {
             Outcome::Measured(measured) if self.patience.is_some() => {
                 Outcome::Measured(Measured { cut_short: Some(CutShort::Deadline), ..measured })
@@ -115,7 +116,8 @@ impl Started {
     }
 
     /// The outcome of a walk that will tell none, for its thread panicked.
-    pub fn panicked(self) -> Outcome {
+    pub fn panicked(mut self) -> Outcome {
+        self.is_over = true;
         self.walk.count_panic();
         Outcome::Measured(self.walk.so_far(None))
     }
@@ -124,6 +126,9 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         self.walk.stop();
+        if !self.is_over && self.turn.give_up() {
+            self.walker.abandon(&self.walk, &self.device, Instant::now() + NOTICE);
+        }
     }
 }
 

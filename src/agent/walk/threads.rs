@@ -49,17 +49,15 @@ pub(super) struct Walk {
 }
 
 /// The threads beside the first.
+#[derive(Default)]
 struct Helpers {
     started: usize,
-    /// Each has one of these until it ends; `None` once no more may be started.
+    /// Each has one of these until it ends; `None` when none may be started: before there is work, and in the end.
     present: Option<Sender<()>>,
-    /// Ends when the last of them has ended.
-    ended: Option<Receiver<()>>,
 }
 
 impl Walk {
     pub(super) fn new(root: PathBuf, walker: &Walker, options: &Options) -> Self {
-        let (present, ended) = channel();
         Self {
             root,
             threads: walker.threads,
@@ -70,13 +68,13 @@ impl Walk {
             finished: AtomicBool::new(false),
             opener: Opener::new(),
             queue: Queue::new(walker.threads.most()),
-            links: Links::default(),
+            links: Links::new(&walker.remembered),
             sums: Mutex::default(),
             wanted: options.details,
             details: Mutex::default(),
             seen: AtomicU64::new(0),
             rest: AtomicU32::new(0),
-            helpers: Mutex::new(Helpers { started: 0, present: Some(present), ended: Some(ended) }),
+            helpers: Mutex::default(),
         }
     }
 
@@ -86,7 +84,8 @@ impl Walk {
     }
 
     pub(super) fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::SeqCst);
+        self.queue.wake_all();
     }
 
     pub(super) fn set_finished(&self) {
@@ -120,7 +119,7 @@ impl Walk {
         };
         self.add(Sums::default().with_directory(&found));
         let directory = Directory::root(&fd, open::inode(&found), allocated(&found));
-        self.work(Task::Resume { directory, fd, position: 0 });
+        self.work(Task::Resume { directory, position: 0 });
         // Removed, or made anew under its name: what was counted is of a tree that is gone.
         if before.is_some() && Identity::of(&self.root) != before {
             return Outcome::Vanished;
@@ -131,15 +130,19 @@ impl Walk {
     fn work(self: &Arc<Self>, first: Task) {
         let Some(own) = self.queue.claim() else { return };
         self.queue.push(&own, first);
+        let ended = self.let_helpers_in();
         self.keep_awake(self.threads.at_first(), 0);
         Reader::new(self, own).work();
-        let ended = {
-            let mut helpers = lock(&self.helpers);
-            helpers.present = None;
-            helpers.ended.take()
-        };
+        lock(&self.helpers).present = None;
         // Nothing is ever sent: this is until the last of them has dropped its end.
-        _ = ended.map(|ended| ended.recv());
+        _ = ended.recv();
+    }
+
+    /// From now on helpers may be started. They have all ended when the other end has.
+    fn let_helpers_in(&self) -> Receiver<()> {
+        let (present, ended) = channel();
+        lock(&self.helpers).present = Some(present);
+        ended
     }
 
     /// Has so many threads work, as far as other walks leave some, and each rest this many times as long as it has worked.
@@ -240,6 +243,21 @@ mod tests {
         Walk::new(root.to_path_buf(), &Walker::new(threads), &Options::default())
     }
 
+    fn root_of(walk: &Walk) -> Task {
+        let fd = Arc::new(Opener::root(&walk.root).unwrap());
+        Task::Resume { directory: Directory::root(&fd, (0, 0), 0), position: 0 }
+    }
+
+    /// Else they would find nothing to do, and go.
+    #[test]
+    fn nobody_helps_before_there_is_work() {
+        let root = tempfile::tempdir().unwrap();
+        let walk = Arc::new(walk(root.path(), Threads::UpTo(4)));
+        walk.keep_awake(4, 0);
+        assert_eq!(lock(&walk.helpers).started, 0);
+        assert!(matches!(walk.run(), Outcome::Measured(measured) if measured.totals.directories == Some(1)));
+    }
+
     fn tree() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for folder in ["a/b/c", "a/d", "e"] {
@@ -288,6 +306,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let helpers = |threads| {
             let walk = Arc::new(walk(root.path(), threads));
+            let own = walk.queue.claim().unwrap();
+            let _ended = walk.let_helpers_in();
+            walk.queue.push(&own, root_of(&walk));
             let turn = walk.pool.walk(|| {}).unwrap();
             let mut started = Started::of(Walker::new(threads), Arc::clone(&walk), turn, String::new(), None);
             for _ in 0..12 {
@@ -309,6 +330,7 @@ mod tests {
         pool.help(move || _ = first_ends.recv()).unwrap();
         pool.help(move || _ = second_ends.recv()).unwrap();
         let walk = Arc::new(Walk { pool: Arc::clone(&pool), ..walk(root.path(), Threads::Exactly(2)) });
+        let _ended = walk.let_helpers_in();
         walk.keep_awake(2, 0);
         assert_eq!(lock(&walk.helpers).started, 0, "both are busy");
         drop(end);

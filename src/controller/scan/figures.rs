@@ -5,7 +5,7 @@ use crate::crd::conditions::shorten;
 use crate::crd::{Candidate, GrowingVolume, Growth, TopEntry, TopVolume, Totals, VolumeScanStatus};
 use crate::domain::bytes::HumanBytes;
 use crate::domain::growth::full_in_days;
-use crate::domain::text::end_of;
+use crate::domain::text::{end_of, showable};
 use crate::store::figures::{CandidateRow, EntryRow, Figures, GrowingRow, VolumeRow};
 
 /// The longest name of a volume in a list.
@@ -71,7 +71,7 @@ fn top_entry(entry: &EntryRow) -> TopEntry {
     TopEntry {
         node: entry.node.clone(),
         name: shorten(&entry.name, MAX_NAME_CHARS),
-        path: end_of(&entry.path, MAX_PATH_CHARS),
+        path: end_of(&showable(&entry.path), MAX_PATH_CHARS),
         allocated_bytes: entry.allocated_bytes,
         size: HumanBytes(entry.allocated_bytes).to_string(),
     }
