@@ -134,6 +134,9 @@ impl<'a> Reader<'a> {
         let walk = self.walk;
         while let Some((task, _doing)) = walk.queue.next(&self.own, || walk.is_over()) {
             self.told = Instant::now();
+            if walk.is_silent() {
+                self.tell();
+            }
             self.perform(task);
             // The next directory may be one whose device never answers.
             self.tell();

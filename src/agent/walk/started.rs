@@ -79,7 +79,7 @@ impl Started {
         let seen = self.walk.seen_since();
         // What is seen in silence says nothing of a number of threads.
         let wanted = match &mut self.team {
-            Some(team) if was_silent => team.awake(),
+            Some(team) if was_silent || self.walk.is_silent() => team.awake(),
             Some(team) => team.tick(seen),
             None => allowed.threads,
         };
