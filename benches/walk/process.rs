@@ -21,7 +21,7 @@ pub struct Took {
 
 /// Runs a command; what it printed, and what it took. An error says how it failed, with its last words.
 pub fn run(command: &mut Command, scratch: &Path) -> Result<(String, Took), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let failed = |what: String| format!("{program}: {what}");
     // Not a pipe: nobody would read it while the output is read.
     let words = scratch.join("stderr");

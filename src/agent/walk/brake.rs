@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lock;
@@ -17,6 +17,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Until the calls that were under way have come back.
 const HUSH: Duration = Duration::from_millis(20);
 const LISTEN: Duration = Duration::from_millis(20);
+/// Whoever leads may have to wait himself, for a database or a pipe.
+const LONGEST_SILENCE: Duration = Duration::from_millis(250);
 /// Share of the time that others wait at which we back off by a step, and below which we come forward by one.
 const BACK_OFF: f64 = 0.20;
 const COME_FORWARD: f64 = 0.10;
@@ -31,6 +33,9 @@ const RESOURCES: [&str; 3] = ["io", "cpu", "memory"];
 pub(super) struct Brake {
     pressure: PathBuf,
     is_silent: AtomicBool,
+    /// Until then at most, whoever should end it: milliseconds from `made` on.
+    silent_until: AtomicU64,
+    made: Instant,
     state: Mutex<State>,
 }
 
@@ -68,19 +73,25 @@ impl Brake {
     pub(super) fn at(pressure: PathBuf) -> Option<Self> {
         waits(&pressure)?;
         // It is listened as soon as a walk lasts.
-        let state = Mutex::new(State { phase: Phase::WorkingUntil(Instant::now()), step: 0 });
-        Some(Self { pressure, is_silent: AtomicBool::new(false), state })
+        let made = Instant::now();
+        let state = Mutex::new(State { phase: Phase::WorkingUntil(made), step: 0 });
+        Some(Self { pressure, is_silent: AtomicBool::new(false), silent_until: AtomicU64::new(0), made, state })
     }
 
     /// Whether no thread may do anything now.
     pub(super) fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
+            && self.made.elapsed().as_millis() < u128::from(self.silent_until.load(Ordering::Relaxed))
     }
 
     /// What a walk of so many threads may do. Whoever leads a walk asks every some milliseconds: it is also what makes silence begin and end.
     pub(super) fn allowed(&self, threads: usize) -> Allowed {
         let mut state = lock(&self.state);
         state.advance(Instant::now(), || waits(&self.pressure));
+        if let Phase::SilentSince(begin) = state.phase {
+            let end = (begin + LONGEST_SILENCE).saturating_duration_since(self.made);
+            self.silent_until.store(u64::try_from(end.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         self.is_silent.store(!matches!(state.phase, Phase::WorkingUntil(_)), Ordering::Relaxed);
         allowed(state.step, threads)
     }
@@ -216,6 +227,20 @@ mod tests {
         assert_eq!(at(1050, 1_001_000), (0, true));
         assert_eq!(at(1070, 1_001_000), (0, true));
         assert_eq!(at(1090, 1_021_000), (4, false), "others wait");
+    }
+
+    #[test]
+    fn silence_ends_though_nobody_ends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        tell(folder.path(), 0, 0);
+        let brake = Brake::at(folder.path().into()).unwrap();
+        brake.allowed(1);
+        let until = Instant::now() + Duration::from_secs(10);
+        while brake.is_silent() {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(brake.is_silent.load(Ordering::Relaxed), "nobody ended it");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which inodes with several names were counted.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
@@ -16,18 +16,24 @@ const PARTS: usize = 16;
 /// Inodes with consecutive numbers that are in one part, as a file system has those of a directory: so whoever counts many seldom changes parts.
 const CONSECUTIVE: u64 = 1 << 13;
 /// Inodes that all walks of a walker remember together: a million, in some 50 MiB.
-const MOST: usize = 1 << 20;
+const MOST: isize = 1 << 20;
+/// Inodes that a walk remembers whatever the others do: one that hangs gives back nothing.
+const OWN: isize = 1 << 16;
 
-/// How many inodes are remembered, over all walks of a walker.
+/// How many inodes are remembered, over all walks of a walker. Threads tell what they did afterwards, so for a moment it may be too few,
+/// even below zero.
 #[derive(Debug, Default)]
-pub(super) struct Remembered(AtomicUsize);
+pub(super) struct Remembered(AtomicIsize);
 
 /// Inodes that were seen and have names left that were not. Forgets an inode once all its names were seen, so it stays small.
 #[derive(Debug)]
 pub(super) struct Links {
     parts: [Mutex<Part>; PARTS],
     remembered: Arc<Remembered>,
-    most: usize,
+    /// What this walk has its part in it.
+    own: Remembered,
+    most: isize,
+    most_of_own: isize,
 }
 
 #[derive(Debug, Default)]
@@ -51,26 +57,31 @@ pub(super) enum Counts {
 
 impl Drop for Links {
     fn drop(&mut self) {
-        let left: usize = self.parts.iter().map(|part| lock(part).left.len()).sum();
-        self.remembered.0.fetch_sub(left, Ordering::Relaxed);
+        self.remembered.0.fetch_sub(*self.own.0.get_mut(), Ordering::Relaxed);
     }
 }
 
 impl Links {
     pub(super) fn new(remembered: &Arc<Remembered>) -> Self {
-        Self::with_room(MOST, remembered)
+        Self::with_room((MOST, OWN), remembered)
     }
 
-    fn with_room(most: usize, remembered: &Arc<Remembered>) -> Self {
-        Self { parts: std::array::from_fn(|_| Mutex::default()), remembered: Arc::clone(remembered), most }
+    fn with_room((most, most_of_own): (isize, isize), remembered: &Arc<Remembered>) -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::default()),
+            remembered: Arc::clone(remembered),
+            own: Remembered::default(),
+            most,
+            most_of_own,
+        }
     }
 
     /// Tells what these names of inodes with several each count for. Many at a time are cheap: one at a time, threads that meet the same
     /// inodes wait for each other's memory more than they work.
     pub(super) fn count(&self, names: &[File], mut tell: impl FnMut(&File, Counts)) {
         let mut held: Option<(usize, MutexGuard<'_, Part>)> = None;
-        // Told to the others afterwards: they may be too many by what is counted at a time.
-        let (before, mut more, mut fewer) = (self.remembered.0.load(Ordering::Relaxed), 0, 0);
+        let [all, own] = [&self.remembered.0, &self.own.0].map(|counter| counter.load(Ordering::Relaxed));
+        let mut more = 0;
         for name in names {
             let part_of_it = Self::part_of(name.inode);
             let part = match &mut held {
@@ -81,14 +92,14 @@ impl Links {
                     &mut other.insert((part_of_it, lock(&self.parts[part_of_it]))).1
                 }
             };
-            part.is_full |= before + more >= self.most + fewer;
+            part.is_full |= all + more >= self.most && own + more >= self.most_of_own;
             let known = part.left.len();
             tell(name, part.count(name.inode, name.links));
-            more += part.left.len().saturating_sub(known);
-            fewer += known.saturating_sub(part.left.len());
+            more += part.left.len().cast_signed() - known.cast_signed();
         }
-        self.remembered.0.fetch_add(more, Ordering::Relaxed);
-        self.remembered.0.fetch_sub(fewer, Ordering::Relaxed);
+        for counter in [&self.remembered.0, &self.own.0] {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
     }
 
     const fn part_of(inode: Inode) -> usize {
@@ -147,12 +158,15 @@ mod tests {
     #[test]
     fn a_full_table_remembers_whom_it_knows_and_takes_nobody_new_even_when_there_is_room_again() {
         let remembered = Arc::default();
-        let links = Links::with_room(1, &remembered);
+        let links = Links::with_room((1, 0), &remembered);
         let told = counts(&links, [((1, 0), 2), ((1, 1), 2), ((1, 0), 2), ((1, 1), 2), ((1, 2), 2)]);
         let expected = [Counts::All, Counts::Share, Counts::Nothing, Counts::Share, Counts::Share];
         assert_eq!(told, expected, "a name that was counted by its share stays so");
         assert_eq!(counts(&links, [((1, CONSECUTIVE), 2)]), [Counts::All], "another part was never full");
-        let other = Links::with_room(1, &remembered);
+        let other = Links::with_room((1, 0), &remembered);
         assert_eq!(counts(&other, [((1, 0), 2)]), [Counts::Share], "walks share the room");
+        let another = Links::with_room((1, 1), &remembered);
+        let told = counts(&another, [((1, 0), 2), ((1, 1), 2)]);
+        assert_eq!(told, [Counts::All, Counts::Share], "each has some of its own");
     }
 }

@@ -5,8 +5,8 @@
 //! * Totals **and** errors: a number whose [`Outcome::Measured`] lists errors, or was cut short, is a lower bound.
 //! * Bounded memory and descriptors whatever the tree. The table of hard links holds a million inodes whose other names were not seen yet; the
 //!   names of further ones count by their share of the inode, and are told as errors (`TooManyLinks`).
-//! * A walk ends at its deadline even when the kernel does not answer: a walk that hangs is abandoned, at most [`MAX_ABANDONED`] of
-//!   them, and the device it hangs on is not touched again until it has come back.
+//! * A walk ends at its deadline even when the kernel does not answer: a walk that hangs is abandoned, on at most [`MAX_ABANDONED`]
+//!   devices, and its device it hangs on is not touched again until it has come back.
 
 mod brake;
 mod details;
@@ -24,7 +24,7 @@ mod team;
 mod threads;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -40,7 +40,7 @@ use self::pool::Pool;
 pub use self::started::Started;
 use self::threads::Walk;
 
-/// Walks that may hang in the kernel before every further one is refused.
+/// Devices that may hang in the kernel before every further walk is refused.
 pub const MAX_ABANDONED: usize = 8;
 /// Nested mounts listed in an outcome; all are skipped.
 pub const MAX_LISTED_MOUNTS: usize = 100;
@@ -231,6 +231,15 @@ pub enum Outcome {
     DeviceHung,
 }
 
+/// Has a walk be finished, also by a panic.
+struct Finish(Arc<Walk>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.set_finished();
+    }
+}
+
 /// Why a walk was not started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotStarted {
@@ -318,12 +327,12 @@ impl Walker {
         let work = {
             let walk = Arc::clone(&walk);
             move || {
-                let begin = Instant::now();
+                let (begin, end) = (Instant::now(), Finish(Arc::clone(&walk)));
                 let mut outcome = if whole { mounts::ask(&walk.root) } else { walk.run() };
                 if let Outcome::Measured(measured) = &mut outcome {
                     measured.filesystem = mounts::filesystem(&walk.root);
                 }
-                walk.set_finished();
+                drop(end);
                 // Nobody waits any more when it was given up.
                 tell(outcome, begin.elapsed());
             }
@@ -335,11 +344,12 @@ impl Walker {
     }
 
     /// Whether a walk hangs on this device, or too many on others.
-    fn hangs(&self, device: &str) -> bool {
+    fn hangs(&self, device: &Device) -> bool {
         let (mut abandoned, now) = (lock(&self.abandoned), Instant::now());
         abandoned.retain(|other| !other.walk.is_finished());
         let hung = || abandoned.iter().filter(|other| other.noticed <= now);
-        hung().count() >= MAX_ABANDONED || hung().any(|other| other.device == device)
+        let devices: BTreeSet<&Device> = hung().map(|other| &other.device).collect();
+        devices.len() >= MAX_ABANDONED || devices.contains(&device)
     }
 
     /// Remembers a walk until it has ended.

@@ -177,7 +177,8 @@ impl<'a> Reader<'a> {
                 Err(refused) => {
                     match refused {
                         Refused::Error(error) => self.sums.count_error(error),
-                        Refused::Vanished | Refused::OtherMount => self.sums.vanished += 1,
+                        // Removed, or moved with what is left in it: who can tell?
+                        Refused::Vanished | Refused::OtherMount => self.sums.count_moved(),
                     }
                     self.end_part(&directory, 0);
                 }

@@ -11,6 +11,8 @@ use super::{CutShort, Device, Measured, Outcome, Threads, Walker};
 
 /// How long threads get to notice that a walk is over before they count as hung.
 const NOTICE: Duration = Duration::from_millis(500);
+/// The same when nobody could tell a slow disk from one that hangs: a walk that was dropped.
+const LONG_NOTICE: Duration = Duration::from_secs(5);
 /// Without a deadline a walk may take as long as this.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -127,7 +129,7 @@ impl Drop for Started {
     fn drop(&mut self) {
         self.walk.stop();
         if !self.is_over && self.turn.give_up() {
-            self.walker.abandon(&self.walk, &self.device, Instant::now() + NOTICE);
+            self.walker.abandon(&self.walk, &self.device, Instant::now() + LONG_NOTICE);
         }
     }
 }
@@ -140,10 +142,10 @@ mod tests {
     use super::super::{Handle, Options};
     use super::*;
 
-    /// The brake's step after a walk of a second, while others wait for I/O so much of the time.
+    /// The brake's step after a walk of three seconds, while others wait for I/O so much of the time.
     fn step_beside(others: f64) -> u32 {
         let (root, pressure) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for n in 0..300 {
+        for n in 0..900 {
             std::fs::write(root.path().join(n.to_string()), "").unwrap();
         }
         brake::tell(pressure.path(), 0, 0);
@@ -163,7 +165,7 @@ mod tests {
             let outcome = walker.measure(root.path(), &options);
             over.store(true, Ordering::Relaxed);
             let Outcome::Measured(measured) = outcome else { panic!("{outcome:?}") };
-            assert_eq!((measured.totals.files, measured.cut_short), (300, None), "silence ends");
+            assert_eq!((measured.totals.files, measured.cut_short), (900, None), "silence ends");
         });
         brake.step()
     }

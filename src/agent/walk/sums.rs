@@ -13,6 +13,9 @@ const SHARES: u64 = 720_720;
 /// Names that were counted by their share of an inode: what they come to is a lower bound.
 const TOO_MANY_LINKS: &str = "TooManyLinks";
 
+/// Directories of which a rest could not be read.
+const MOVED: &str = "DirectoryMoved";
+
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
@@ -92,6 +95,11 @@ impl Sums {
 
     pub(super) fn count_error(&mut self, error: Errno) {
         *self.errors.entry(error_kind(Some(error.raw_os_error()))).or_default() += 1;
+    }
+
+    /// The rest of a directory that is not found again where it was.
+    pub(super) fn count_moved(&mut self) {
+        *self.errors.entry(MOVED.to_owned()).or_default() += 1;
     }
 
     pub(super) fn skip(&mut self, path: Vec<u8>) {
