@@ -126,8 +126,7 @@ pub struct Measurement {
     /// `Walk` reads every entry; `Fast` asks the file system where a volume is a whole one, and walks the others; `Inventory` only lists.
     #[serde(default)]
     pub mode: Mode,
-    /// How many of each volume's biggest files, and of its biggest directories, are kept in the database; the biggest of all are in the
-    /// status. 0: none.
+    /// How many of each volume's biggest files and directories are kept in the database, at most 20; status has the biggest of all.
     #[serde(default)]
     #[schemars(range(min = 0, max = 20))]
     pub top_entries: i32,

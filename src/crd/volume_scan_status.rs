@@ -64,7 +64,7 @@ pub struct VolumeScanStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic", "maxItems" = 10))]
     pub top_files: Vec<TopEntry>,
-    /// The directories of all volumes with most in the files directly in them, likewise.
+    /// The directories of all volumes with most in the files directly in them: of each volume the `measurement.topEntries` biggest are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic", "maxItems" = 10))]
     pub top_directories: Vec<TopEntry>,
@@ -204,6 +204,13 @@ pub struct Totals {
     /// When the oldest of these figures was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_data_time: Option<Time>,
+}
+
+impl Totals {
+    /// Whether the sums say anything: of volumes that were only listed they are 0, which is not their size.
+    pub const fn are_known(&self) -> bool {
+        self.counts.volumes == 0 || self.counts.measured + self.counts.partial > 0
+    }
 }
 
 /// One big volume.
@@ -385,7 +392,7 @@ pub struct Display {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub nodes: Option<String>,
-    /// Disk space of all measured volumes, `≥` before it when some were measured only in part.
+    /// Disk space of all measured volumes, `≥` before it when some were measured only in part. Absent when none was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub size: Option<String>,

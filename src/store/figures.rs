@@ -301,6 +301,7 @@ macro_rules! select_top_entries {
              FROM holding
              CROSS JOIN LATERAL jsonb_to_recordset(holding.entries) AS entry (path text, allocated_bytes bigint)
              JOIN volumes AS volume ON volume.id = holding.volume_id
+             WHERE entry.allocated_bytes > 0
              ORDER BY entry.allocated_bytes DESC, volume.id, entry.path LIMIT $3"
         )
     };

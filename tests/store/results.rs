@@ -96,6 +96,15 @@ async fn the_biggest_files_and_directories_are_those_of_all_volumes() {
     agent.measure(ticket(&database, later, "n1").await, &[("a", 100)]).await;
     let found = read(&database, &["n1"]).await.unwrap();
     assert_eq!((found.top_files, found.top_directories), (vec![], vec![]), "the last run was not asked for them");
+
+    let last = plan(&database, "3", &["n1"]).await;
+    let held = ticket(&database, last, "n1").await;
+    agent.claimed(held).await;
+    agent.inventory(held, &[volume("a")], &[]).await;
+    agent.report(held, &[with("a", &[("nothing", 0)], &[(".", 60)])]).await;
+    assert_eq!(agent.complete(held, 1).await, Reply::Ok);
+    let found = read(&database, &["n1"]).await.unwrap();
+    assert_eq!((found.top_files.len(), found.top_directories.len()), (0, 1), "what takes nothing is not big");
 }
 
 #[tokio::test]

@@ -133,7 +133,8 @@ fn ended(run: &crate::crd::FinishedRun, status: &VolumeScanStatus) -> Notice {
     let found = status.totals.as_ref().map_or_else(String::new, |totals| {
         let volumes = totals.counts.volumes;
         let plural = if volumes == 1 { "" } else { "s" };
-        format!("; {volumes} volume{plural}, {}", HumanBytes(totals.allocated_bytes))
+        let size = totals.are_known().then(|| format!(", {}", HumanBytes(totals.allocated_bytes)));
+        format!("; {volumes} volume{plural}{}", size.unwrap_or_default())
     });
     let note = format!(
         "run {}: {} of {} nodes measured in {} s{found}",

@@ -156,7 +156,9 @@ fn display(status: &VolumeScanStatus) -> Display {
     let at_least = |partial: i64| if partial > 0 { "≥" } else { "" };
     Display {
         nodes: counts.map(|nodes| format!("{}/{}", nodes.succeeded, nodes.total)),
-        size: totals.map(|t| format!("{}{}", at_least(t.counts.partial), HumanBytes(t.allocated_bytes))),
+        size: totals
+            .filter(|totals| totals.are_known())
+            .map(|t| format!("{}{}", at_least(t.counts.partial), HumanBytes(t.allocated_bytes))),
         growth: status.growth.as_ref().map(|growth| {
             let sign = if growth.bytes_per_day > 0 { "+" } else { "" };
             format!("{sign}{}", HumanBytes(growth.bytes_per_day))

@@ -69,6 +69,19 @@ fn a_partial_sum_is_shown_as_a_lower_bound() {
     assert_eq!(display.size.unwrap(), "≥2.00 KiB");
 }
 
+#[test]
+fn the_size_of_volumes_that_were_only_listed_is_unknown_and_of_none_is_zero() {
+    let size = |volumes, measured| {
+        let mut observed = at_rest(ended(RunResult::Succeeded, "RunSucceeded"));
+        let mut figures = biggest_figures();
+        (figures.counts.volumes, figures.counts.measured, figures.counts.partial) = (volumes, measured, 0);
+        figures.allocated_bytes = 0;
+        observed.runs.as_mut().unwrap().figures = Some(figures);
+        status::next(&scan(), &observed, None).display.unwrap().size
+    };
+    assert_eq!([size(6, 0), size(0, 0), size(6, 1)].map(Option::unwrap_or_default), ["", "0 B", "0 B"]);
+}
+
 /// Figures that leave room in a status.
 pub(super) fn some_figures() -> Figures {
     let mut figures = biggest_figures();
