@@ -205,8 +205,10 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(10);
+
     fn eventually(holds: impl Fn() -> bool) {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + LONG;
         while !holds() {
             assert!(Instant::now() < until);
             std::thread::sleep(Duration::from_millis(1));
@@ -220,7 +222,7 @@ mod tests {
     fn thread_of(pool: &Arc<Pool>) -> ThreadId {
         let (sender, receiver) = channel();
         pool.walk(move || sender.send(current().id()).unwrap()).unwrap();
-        receiver.recv().unwrap()
+        receiver.recv_timeout(LONG).unwrap()
     }
 
     /// A walk that lasts until something is sent; what it tells when it begins.
@@ -253,7 +255,7 @@ mod tests {
         for is_kind in [true, false] {
             let (sender, receiver) = channel();
             Arc::new(Pool::new(is_kind, 1)).walk(move || sender.send(sys::yields_the_disk()).unwrap()).unwrap();
-            assert_eq!(receiver.recv(), Ok(is_kind));
+            assert_eq!(receiver.recv_timeout(LONG), Ok(is_kind));
         }
     }
 
@@ -277,19 +279,19 @@ mod tests {
     fn a_walk_waits_for_its_turn_which_comes_when_another_ends_panics_or_is_given_up() {
         let pool = pool(1);
         let (_first, end, begun) = lasting(&pool);
-        begun.recv().unwrap();
+        begun.recv_timeout(LONG).unwrap();
         let (second, _, begun) = lasting(&pool);
         assert!(begun.recv_timeout(Duration::from_millis(50)).is_err(), "two at a time");
         end.send(()).unwrap();
-        begun.recv().unwrap();
+        begun.recv_timeout(LONG).unwrap();
         drop(second);
 
         let (hung, end, begun) = lasting(&pool);
-        begun.recv().unwrap();
+        begun.recv_timeout(LONG).unwrap();
         let (_next, next_end, begun) = lasting(&pool);
         assert!(hung.give_up());
         assert!(!hung.give_up());
-        begun.recv().unwrap();
+        begun.recv_timeout(LONG).unwrap();
         assert_eq!(lock(&pool.state).walks, 1);
         end.send(()).unwrap();
         eventually(|| pool.busy() == 1);
@@ -298,7 +300,10 @@ mod tests {
         let (queued, _, begun) = lasting(&pool);
         assert!(!queued.give_up(), "it had not begun");
         drop(next_end);
-        assert!(begun.recv().is_err(), "what was given up before it began never does");
+        assert!(
+            begun.recv_timeout(LONG) == Err(RecvTimeoutError::Disconnected),
+            "what was given up before it began never does"
+        );
         pool.walk(|| panic!("as asked")).unwrap();
         thread_of(&pool);
         eventually(|| pool.busy() == 0);

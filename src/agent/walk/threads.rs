@@ -236,7 +236,7 @@ mod tests {
 
     use std::path::Path;
 
-    use super::super::Started;
+    use super::super::{Started, brake};
     use super::*;
 
     fn walk(root: &Path, threads: Threads) -> Walk {
@@ -319,6 +319,19 @@ mod tests {
         };
         assert!(helpers(Threads::UpTo(4)) > 0);
         assert_eq!(helpers(Threads::UpTo(1)), 0, "never more than that");
+    }
+
+    #[test]
+    fn nobody_works_in_silence() {
+        let (root, pressure) = (tree(), tempfile::tempdir().unwrap());
+        brake::tell(pressure.path(), 0, 0);
+        let brake = Arc::new(Brake::at(pressure.path().into()).unwrap());
+        let walk = Arc::new(Walk { brake: Some(Arc::clone(&brake)), ..walk(root.path(), Threads::Exactly(1)) });
+        brake.allowed(1);
+        assert!(brake.is_silent());
+        let outcome = walk.run();
+        assert!(!brake.is_silent(), "it did not wait for the end");
+        assert!(matches!(outcome, Outcome::Measured(measured) if measured.totals.directories == Some(6)));
     }
 
     #[test]
