@@ -151,9 +151,7 @@ impl Measurer {
         };
         (VolumeResult { duration_ms, ..result(volume, outcome) }, details)
     }
-}
 
-impl Measurer {
     /// Walks; and how long it took.
     async fn walk(&self, path: &Path, options: &Options) -> (Outcome, Duration) {
         let begin = Instant::now();

@@ -20,6 +20,7 @@ mod reader;
 mod started;
 mod sums;
 mod sys;
+mod task;
 mod team;
 mod threads;
 mod tree;

@@ -11,9 +11,10 @@ use rustix::io::Errno;
 
 use super::details::Collector;
 use super::links::Counts;
-use super::open::{self, Inode, Refused};
+use super::open::{self, Refused};
 use super::queue::Own;
 use super::sums::{File, Sums, allocated};
+use super::task::{Names, Place, Reading, Task};
 use super::threads::Walk;
 use super::tree::{Directory, Kept, Waiting};
 
@@ -35,41 +36,6 @@ const NAMES_AT_ONCE: usize = 512;
 /// Bunches of names that may wait, a thread: who reads must not run away from those who look.
 const BUNCHES: usize = 4;
 
-/// A piece of work.
-#[derive(Debug)]
-pub(super) enum Task {
-    Open(Waiting),
-    /// Read on from this position.
-    Resume {
-        directory: Arc<Directory>,
-        position: u64,
-    },
-    /// Look at these entries of a directory that is too big for one thread.
-    Look {
-        directory: Arc<Directory>,
-        fd: Arc<OwnedFd>,
-        names: Names,
-    },
-}
-
-/// Names one after the other, each with its zero.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    bytes: Vec<u8>,
-    count: usize,
-}
-
-impl Names {
-    fn push(&mut self, name: &CStr) {
-        self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        self.count += 1;
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &CStr> {
-        self.bytes.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
-    }
-}
-
 /// What one thread has.
 pub(super) struct Reader<'a> {
     walk: &'a Walk,
@@ -86,30 +52,6 @@ pub(super) struct Reader<'a> {
     tell_every: u64,
     /// When it told last.
     told: Instant,
-}
-
-/// A directory that is open and being read, or a part of it.
-struct Reading {
-    fd: Arc<OwnedFd>,
-    place: Place,
-    /// Bytes allocated to what was found directly in it, and to itself.
-    allocated: u64,
-}
-
-/// Where it is: it becomes a [`Directory`] once somebody else needs it, which most never do.
-enum Place {
-    Alone(Waiting, Inode),
-    Shared(Arc<Directory>),
-}
-
-impl Place {
-    /// The path of an entry below the root.
-    fn path_to(&self, name: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Alone(waiting, _) => waiting.parent.path_to(&[waiting.name.as_bytes(), name].join(&b'/')),
-            Self::Shared(directory) => directory.path_to(name),
-        }
-    }
 }
 
 impl<'a> Reader<'a> {

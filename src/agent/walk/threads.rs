@@ -16,8 +16,9 @@ use super::open::{self, Opener};
 use super::pace;
 use super::pool::Pool;
 use super::queue::Queue;
-use super::reader::{Reader, Task};
+use super::reader::Reader;
 use super::sums::{Sums, allocated, error_kind};
+use super::task::Task;
 use super::tree::Directory;
 use super::{CutShort, Handle, Identity, Measured, Options, Outcome, Threads, Totals, Walker, lock};
 
