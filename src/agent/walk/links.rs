@@ -156,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn an_inode_is_known_again_whatever_comes_before_it_in_a_bunch() {
+        let links = Links::new(&Arc::default());
+        let (near, far) = (((1, 0), 2), ((1, CONSECUTIVE), 2));
+        assert_eq!(counts(&links, [near, far]), [Counts::All; 2]);
+        assert_eq!(counts(&links, [far, near]), [Counts::Nothing; 2]);
+    }
+
+    #[test]
     fn a_full_table_remembers_whom_it_knows_and_takes_nobody_new_even_when_there_is_room_again() {
         let remembered = Arc::default();
         let links = Links::with_room((1, 0), &remembered);
