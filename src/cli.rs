@@ -9,8 +9,9 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::sandbox::Confined;
 use crate::telemetry::{self, LogArgs};
-use crate::{agent, audit, controller, crd, maintain, migrate, output, scan};
+use crate::{agent, audit, controller, crd, docker_proxy, maintain, migrate, output, sandbox, scan};
 
 /// Sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ enum Command {
     Controller(controller::Args),
     /// Measure this node's Docker volumes when the controller asks for it (runs on every node)
     Agent(agent::Args),
+    /// Hold Docker's socket, and pass on to it the few things that the agent beside it reads (runs on every node)
+    DockerProxy(docker_proxy::Args),
     /// Keep the database's schema, partitions and retention in order (runs beside the controller, as owner of the schema)
     Maintain(maintain::Args),
     /// Show or change the version of the database's schema
@@ -82,7 +85,12 @@ pub fn run() -> ExitCode {
         Command::Controller(args) => {
             serve(async |stop| Box::pin(controller::run(args, stop)).await.map_err(Failure::from))
         }
-        Command::Agent(args) => serve(async |stop| agent::run(args, stop).await.map_err(Failure::from)),
+        Command::Agent(args) => {
+            confined(Confined::Agent, async |stop| agent::run(args, stop).await.map_err(Failure::from))
+        }
+        Command::DockerProxy(args) => {
+            confined(Confined::DockerProxy, async |stop| docker_proxy::run(args, stop).await.map_err(Failure::from))
+        }
         Command::Maintain(args) => serve(async |stop| maintain::run(args, stop).await.map_err(Failure::from)),
     };
     outcome.map_or_else(fail, |()| ExitCode::SUCCESS)
@@ -106,6 +114,12 @@ fn print_crds(dir: Option<&Path>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Runs a role on a node under a seccomp filter, which is installed before it has a second thread.
+fn confined(who: Confined, role: impl AsyncFnOnce(CancellationToken) -> Result<(), Failure>) -> Result<(), Failure> {
+    sandbox::enter(who)?;
+    serve(role)
 }
 
 /// Runs a role until it ends, or until SIGTERM or SIGINT asks it to.

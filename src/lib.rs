@@ -1,7 +1,7 @@
 //! VolumeViz: sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
 //!
 //! One binary with a role a subcommand. `controller` reconciles `VolumeScan` objects and dispatches jobs, `agent` runs on every node and
-//! measures, `maintain` owns the database's schema; `scan` measures one machine without any of these. `ARCHITECTURE.md` tells how they
+//! measures, beside it `docker-proxy` holds Docker's socket, `maintain` owns the database's schema; `scan` measures one machine without any of these. `ARCHITECTURE.md` tells how they
 //! work together; dependencies point `domain` ← `crd` ← `controller` and `domain` ← `store` ← `controller`, `agent`, and a test keeps
 //! them so.
 
@@ -12,11 +12,13 @@ pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod crd;
+pub mod docker_proxy;
 pub mod domain;
 pub mod http;
 pub mod maintain;
 pub mod migrate;
 pub mod output;
+pub mod sandbox;
 pub mod scan;
 pub mod store;
 pub mod telemetry;

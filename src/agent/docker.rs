@@ -1,10 +1,11 @@
-//! What the node's Docker Engine has. Reads only: `/version`, `/info`, `/volumes`, `/containers/json`; never `/system/df`, which walks
-//! every volume inside dockerd.
+//! What the node's Docker Engine has, from its socket or through `docker-proxy`. Reads only: `/version`, `/info`, `/volumes`,
+//! `/containers/json`; never `/system/df`, which walks every volume inside dockerd.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::errors::Error::DockerResponseServerError;
 use bollard::models::{ContainerSummary, MountPoint, Volume};
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions};
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
@@ -35,6 +36,13 @@ const MAX_LABELS: usize = 256;
 /// The label that says how many others were left out.
 const LEFT_OUT_LABEL: &str = "volumeviz.io/left-out";
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
+/// The HTTP status by which `docker-proxy` says that Docker's socket does not exist; dockerd itself answers these calls otherwise.
+pub const NO_SOCKET: u16 = 503;
+
+/// What is said of a socket that does not exist.
+pub fn no_socket(socket: &Path) -> String {
+    format!("its socket {} does not exist", socket.display())
+}
 
 /// How to reach the engine. Nothing is kept open: dockerd makes a new socket when it starts.
 #[derive(Debug, Clone)]
@@ -64,18 +72,18 @@ pub struct Inventory {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a socket nor an engine's data: there is no Docker Engine here.
-    #[error("there is no Docker Engine: no socket {socket} and no volumes below {data_root}")]
+    #[error("there is no Docker Engine: {problem}, and no volumes are below {data_root}")]
     Absent {
-        /// Where the socket would be.
-        socket: PathBuf,
+        /// What was seen of the socket.
+        problem: String,
         /// Where the data would be.
         data_root: PathBuf,
     },
     /// An engine was here, and its socket is gone: it is stopped.
-    #[error("the Docker Engine is stopped: its socket {socket} does not exist")]
+    #[error("the Docker Engine is stopped: {problem}")]
     Stopped {
-        /// Where the socket would be.
-        socket: PathBuf,
+        /// What was seen of the socket.
+        problem: String,
     },
     /// The engine refused or failed.
     #[error("failed to {operation} from Docker at {socket}: {source}")]
@@ -111,15 +119,26 @@ impl Docker {
     /// Connects and agrees on a version of the API.
     pub async fn connect(&self) -> Result<Connection, Error> {
         if !self.socket.exists() {
-            let (socket, data_root) = (self.socket.clone(), self.data_root.clone());
-            let was_here = data_root.join("volumes").is_dir();
-            return Err(if was_here { Error::Stopped { socket } } else { Error::Absent { socket, data_root } });
+            return Err(self.without_socket(no_socket(&self.socket)));
         }
         let path = self.socket.to_string_lossy();
         let client = Client::connect_with_unix(&path, CALL_TIMEOUT.as_secs(), API_DEFAULT_VERSION);
         let client = client.map_err(|source| self.failed("connect", source))?;
-        let client = self.call("read the API version", client.negotiate_version()).await?;
-        Ok(Connection { client })
+        match self.call("read the API version", client.negotiate_version()).await {
+            Err(Error::Call { source: DockerResponseServerError { status_code: NO_SOCKET, message }, .. }) => {
+                Err(self.without_socket(message))
+            }
+            negotiated => Ok(Connection { client: negotiated? }),
+        }
+    }
+
+    /// What a missing socket means, by what is left of an engine.
+    fn without_socket(&self, problem: String) -> Error {
+        if self.data_root.join("volumes").is_dir() {
+            Error::Stopped { problem }
+        } else {
+            Error::Absent { problem, data_root: self.data_root.clone() }
+        }
     }
 
     /// Lists everything.

@@ -1,0 +1,174 @@
+//! `volumeviz docker-proxy`: holds Docker's socket, which is as good as root on its node, so that the agent beside it does not have to.
+//!
+//! It serves a unix socket in a directory that only the two share, and passes on four GETs ([`allowed`]); everything else is answered
+//! with 403 and reaches nobody. What is passed on is made anew: neither a header nor a byte of a body of the asker's gets through.
+
+mod allowed;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::docker::{DEFAULT_SOCKET, NO_SOCKET, no_socket};
+
+/// An agent asks one thing after the other; more at a time would only load dockerd.
+const MOST_AT_A_TIME: usize = 4;
+/// Beyond what an agent waits for, so that its own error is the one that is told.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of an answer: 20,000 containers with 3 kB each. An agent holds it in memory.
+const MAX_ANSWER: usize = 64 << 20;
+/// Bytes of a refused path in the log.
+const MAX_LOGGED: usize = 200;
+
+/// How the proxy runs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Docker's socket. Its directory must be mounted, not the file: dockerd makes a new one when it starts.
+    #[arg(long, env = "VOLUMEVIZ_DOCKER_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    pub docker_socket: PathBuf,
+    /// The socket to serve; one that an earlier process left is replaced.
+    #[arg(
+        long,
+        env = "VOLUMEVIZ_DOCKER_PROXY_SOCKET",
+        default_value = "/run/volumeviz/docker.sock",
+        value_name = "PATH"
+    )]
+    pub listen: PathBuf,
+}
+
+/// The proxy ended for a reason of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket cannot be made.
+    #[error("failed to listen on {path}: {source}")]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The listener broke.
+    #[error("failed to serve {path}: {source}")]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+struct Proxy {
+    socket: PathBuf,
+    turns: Semaphore,
+}
+
+/// Serves until `stop`.
+pub async fn run(Args { docker_socket, listen: path }: Args, stop: CancellationToken) -> Result<(), Error> {
+    let listener = listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
+    let proxy = Arc::new(Proxy { socket: docker_socket, turns: Semaphore::new(MOST_AT_A_TIME) });
+    let router = Router::new().fallback(asked).with_state(Arc::clone(&proxy));
+    tracing::info!(docker.socket = %proxy.socket.display(), socket = %path.display(), "passing on what agents ask");
+    tokio::select! {
+        served = axum::serve(listener, router) => served.map_err(|source| Error::Serve { path, source }),
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn asked(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    let (method, uri) = (request.method(), request.uri());
+    if !allowed::is_allowed(method, uri, request.headers()) {
+        let path: String = uri.to_string().chars().take(MAX_LOGGED).collect();
+        tracing::warn!(%method, ?path, "refused a request");
+        return refuse(StatusCode::FORBIDDEN, "docker-proxy passes on only what an agent reads".to_owned());
+    }
+    let Ok(_turn) = proxy.turns.try_acquire() else {
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "docker-proxy is busy".to_owned());
+    };
+    let path_and_query = uri.path_and_query().map_or("/", |asked| asked.as_str());
+    match tokio::time::timeout(ANSWER_TIMEOUT, proxy.pass_on(path_and_query)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, format!("Docker did not answer within {ANSWER_TIMEOUT:?}")),
+    }
+}
+
+/// In the form of Docker's own errors.
+fn refuse(status: StatusCode, message: String) -> Response {
+    (status, Json(json!({"message": message}))).into_response()
+}
+
+/// Why there is no answer of Docker's.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{}", no_socket(.0))]
+    NoSocket(PathBuf),
+    #[error("failed to connect to {0}: {1}")]
+    Connect(PathBuf, io::Error),
+    #[error("failed to ask Docker at {0}: {1}")]
+    Ask(PathBuf, hyper::Error),
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::NoSocket(_) => NO_SOCKET,
+            Self::Connect(..) | Self::Ask(..) => StatusCode::BAD_GATEWAY.as_u16(),
+        };
+        refuse(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), self.to_string())
+    }
+}
+
+impl Proxy {
+    /// Asks Docker on a connection of its own: dockerd makes a new socket when it starts.
+    async fn pass_on(&self, path_and_query: &str) -> Result<Response, Refusal> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Refusal::NoSocket(self.socket.clone()),
+            _ => Refusal::Connect(self.socket.clone(), error),
+        })?;
+        let failed = |error| Refusal::Ask(self.socket.clone(), error);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        // Ends with the answer, or when whoever asked hangs up.
+        tokio::spawn(connection);
+        let mut request = hyper::Request::new(Body::empty());
+        *request.uri_mut() = path_and_query.parse().unwrap_or_default();
+        request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("docker"));
+        let (parts, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
+        let mut response = Response::new(Body::new(Limited::new(body, MAX_ANSWER).map_err(told)));
+        *response.status_mut() = parts.status;
+        if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
+            response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+        }
+        Ok(response)
+    }
+}
+
+/// The head of the answer is sent by now: only the log can say why the rest does not come.
+fn told(error: axum::BoxError) -> axum::BoxError {
+    tracing::warn!("an answer of Docker's was cut, at most {MAX_ANSWER} bytes are passed on: {error}");
+    error
+}
