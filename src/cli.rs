@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sandbox::Confined;
 use crate::telemetry::{self, LogArgs};
-use crate::{agent, audit, controller, crd, docker_proxy, maintain, migrate, output, sandbox, scan};
+use crate::{
+    agent, audit, check_installation, controller, crd, docker_proxy, maintain, migrate, output, sandbox, scan, tls,
+};
 
 /// Sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -38,6 +40,8 @@ enum Command {
     Migrate(migrate::Args),
     /// List who decided what: specs seen, runs planned and cancelled, retention, migrations
     Audit(audit::Args),
+    /// Make a VolumeScan, wait for it, look for it in the database, delete it: what `helm test` runs
+    CheckInstallation(check_installation::Args),
     /// Print the CustomResourceDefinitions as YAML
     Crds {
         /// Write each into a file of this directory instead
@@ -70,10 +74,7 @@ pub fn run() -> ExitCode {
         return ExitCode::from(2);
     }
     raise_limit_of_descriptors();
-    // kube, sqlx and reqwest share rustls, which wants its provider chosen once.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::debug!("a TLS provider was installed before");
-    }
+    tls::choose_provider();
     let outcome = match command {
         // One thread: most scans are over before others had begun.
         Command::Scan(args) => {
@@ -82,6 +83,9 @@ pub fn run() -> ExitCode {
         Command::Crds { dir } => print_crds(dir.as_deref()),
         Command::Migrate(args) => block_on(migrate::run(args)).and_then(|done| done.map_err(Failure::from)),
         Command::Audit(args) => block_on(audit::run(args)).and_then(|done| done.map_err(Failure::from)),
+        Command::CheckInstallation(args) => {
+            block_on(check_installation::run(args)).and_then(|done| done.map_err(Failure::from))
+        }
         Command::Controller(args) => {
             serve(async |stop| Box::pin(controller::run(args, stop)).await.map_err(Failure::from))
         }

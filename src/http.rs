@@ -3,7 +3,8 @@
 //! Readiness says that the process does its part, not that its surroundings are well: a rollout must not fail because the database is
 //! away. `/readyz?verbose` lists what is missing all the same.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -37,11 +38,11 @@ pub enum Error {
         /// As configured.
         address: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The listener broke.
     #[error("failed to serve HTTP: {0}")]
-    Serve(std::io::Error),
+    Serve(io::Error),
 }
 
 #[derive(Clone)]
@@ -59,9 +60,19 @@ pub fn router(checks: Checks, registry: Arc<Registry>) -> Router {
         .with_state(Served { checks, registry })
 }
 
-/// Takes the address; separate from [`serve`], so that a wrong one ends the process before it does anything else.
+/// Takes the address; separate from [`serve`], so that a wrong one ends the process before it does anything else. `[::]` means every address,
+/// also where the kernel has no IPv6.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+    let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => TcpListener::bind(any_v4).await,
+        bound => bound,
+    };
+    bound.map_err(|source| Error::Listen { address, source })
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
 /// Serves until dropped.

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod api;
 pub mod audit;
+pub mod check_installation;
 pub mod cli;
 pub mod config;
 pub mod controller;
@@ -22,3 +23,4 @@ pub mod sandbox;
 pub mod scan;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

@@ -34,7 +34,7 @@ const PURGE_RUNS: i32 = 2;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Address of /livez, /readyz and /metrics
-    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "0.0.0.0:8082", value_name = "ADDRESS")]
+    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "[::]:8082", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Days for which every measured size is kept
     #[arg(long, env = "VOLUMEVIZ_RAW_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=36_500))]

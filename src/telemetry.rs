@@ -1,9 +1,13 @@
-//! Logs: one line an event on standard error, as text for people or JSON for collectors.
+//! Logs: one line an event on standard error, as text for people or JSON for collectors. What is logged can be changed while the process runs.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 /// How the process logs.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +22,15 @@ pub struct LogArgs {
         help_heading = "Logging"
     )]
     pub filter: String,
+    /// A file that holds the filter, instead of --log; a change of it takes effect within seconds.
+    #[arg(
+        long = "log-filter-file",
+        env = "VOLUMEVIZ_LOG_FILTER_FILE",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Logging"
+    )]
+    pub filter_file: Option<PathBuf>,
     /// How a log line looks.
     #[arg(
         long = "log-format",
@@ -38,22 +51,88 @@ pub enum LogFormat {
     Json,
 }
 
-/// A filter that cannot be parsed.
+/// How often the filter's file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A filter that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("--log {filter:?} is not a log filter: {problem}")]
-pub struct InvalidFilter {
-    filter: String,
-    problem: String,
+pub enum Error {
+    /// It cannot be parsed.
+    #[error("{filter:?} is not a log filter: {problem}")]
+    Invalid {
+        /// As it was given.
+        filter: String,
+        /// Why.
+        problem: String,
+    },
+    /// Its file cannot be read.
+    #[error("failed to read the log filter in {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be looked at again and again.
+    #[error("failed to follow the log filter in {path}: {source}")]
+    Follow {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// Installs the process's only log subscriber.
-pub fn install(args: &LogArgs) -> Result<(), InvalidFilter> {
-    let filter = EnvFilter::try_new(&args.filter)
-        .map_err(|error| InvalidFilter { filter: args.filter.clone(), problem: error.to_string() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match args.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+pub fn install(args: &LogArgs) -> Result<(), Error> {
+    let text = args.filter_file.as_deref().map_or_else(|| Ok(args.filter.clone()), read)?;
+    let (filter, handle) = reload::Layer::new(parse(&text)?);
+    let lines = fmt::layer().with_writer(io::stderr);
+    // The two formats are two types.
+    let lines = match args.format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    match args.filter_file.clone() {
+        Some(path) => follow(path, text, set),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(text.trim().to_owned())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::try_new(filter).map_err(|error| Error::Invalid { filter: filter.to_owned(), problem: error.to_string() })
+}
+
+/// On a thread of its own: a role's runtime is not there yet, and may be busy.
+fn follow(
+    path: PathBuf,
+    mut current: String,
+    set: impl Fn(EnvFilter) -> Result<(), String> + Send + 'static,
+) -> Result<(), Error> {
+    let file = path.clone();
+    let look = move || {
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            match read(&file) {
+                Ok(text) if text == current => {}
+                Ok(text) => {
+                    match parse(&text).map_err(|error| error.to_string()).and_then(&set) {
+                        Ok(()) => tracing::info!(filter = text, "logs by another filter"),
+                        Err(problem) => tracing::warn!("goes on with the log filter {current:?}: {problem}"),
+                    }
+                    current = text;
+                }
+                Err(error) => tracing::debug!("goes on with the log filter {current:?}: {error}"),
+            }
+        }
+    };
+    let started = std::thread::Builder::new().name("log-filter".to_owned()).spawn(look);
+    started.map(drop).map_err(|source| Error::Follow { path, source })
 }

@@ -9,6 +9,7 @@ pub mod measure;
 pub mod metrics;
 mod refused;
 pub mod session;
+pub mod tickets;
 pub mod walk;
 
 use std::net::SocketAddr;
@@ -39,16 +40,27 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(3);
 /// How an agent runs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Address of /v1/jobs, /livez, /readyz and /metrics.
-    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "[::]:8081", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    /// Address of /v1/jobs, over TLS for the controller alone.
+    #[arg(long, env = "VOLUMEVIZ_TICKETS_LISTEN", default_value = "[::]:8443", value_name = "ADDRESS")]
+    pub tickets_listen: SocketAddr,
+    /// Directory with tls.crt, tls.key and ca.crt: this agent's certificate, and the authority of the controller's.
+    #[arg(
+        long,
+        env = "VOLUMEVIZ_TICKETS_TLS_DIRECTORY",
+        default_value = "/etc/volumeviz/tickets",
+        value_name = "DIRECTORY"
+    )]
+    pub tickets_tls_directory: PathBuf,
     /// Name of this node.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: String,
     /// Uid of this pod: an offer for another pod that had the same address is refused.
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: String,
-    /// Docker's socket. Its directory must be mounted, not the file: dockerd makes a new one when it starts.
+    /// Docker's socket, or the one of docker-proxy. Its directory must be mounted, not the file: dockerd makes a new one when it starts.
     #[arg(long, env = "VOLUMEVIZ_DOCKER_SOCKET", default_value = docker::DEFAULT_SOCKET, value_name = "PATH")]
     pub docker_socket: PathBuf,
     /// Docker's data root, mounted at the same path as on the node.
@@ -68,6 +80,9 @@ pub enum Error {
     /// The endpoints could not be served.
     #[error(transparent)]
     Http(#[from] http::Error),
+    /// Tickets are not served.
+    #[error(transparent)]
+    Tickets(#[from] tickets::Error),
 }
 
 /// One agent process.
@@ -112,7 +127,8 @@ pub enum Claimed {
 
 /// Runs until `stop`, then hands the job under way back.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
-    let Args { listen, node_name, pod_uid, docker_socket, data_root, database } = args;
+    let Args { listen, tickets_listen, tickets_tls_directory, node_name, pod_uid, docker_socket, data_root, database } =
+        args;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let store = Store::connect_lazy(&database, Role::Agent)?;
@@ -131,11 +147,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         jobs: TaskTracker::new(),
     });
     let listener = http::listen(listen).await?;
-    let router =
-        http::router(checks(Arc::clone(&agent)), Arc::new(registry)).merge(endpoint::router(Arc::clone(&agent)));
+    let router = http::router(checks(Arc::clone(&agent)), Arc::new(registry));
+    let tickets_listener = http::listen(tickets_listen).await?;
+    let taking = tickets::serve(tickets_listener, &tickets_tls_directory, endpoint::router(Arc::clone(&agent)));
     tracing::info!(node.name = agent.node_name, agent.instance = %agent.instance, "waiting for jobs");
     tokio::select! {
         served = http::serve(listener, router) => served.map_err(Error::from),
+        served = taking => served.map_err(Error::from),
         () = agent.stopped() => Ok(()),
     }
 }

@@ -1,24 +1,28 @@
-//! Offers tickets to agents: `POST /v1/jobs`.
+//! Offers tickets to agents: `POST /v1/jobs`, over TLS on which both sides prove who they are.
 //!
 //! What is remembered here is only how often and how long each ticket was offered in vain; the truth about a job is its row. A new
 //! leader starts this memory anew, so a node gets at most one more [`UNCLAIMED_FOR`]; the run's deadline bounds it all.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::certificates::Channel;
 use super::metrics::Metrics;
 use crate::domain::dispatch::{Answer, Offer, PATH, Refusal};
 use crate::domain::run::JobReason;
+use crate::tls;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection to an agent may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// An agent claims before it answers, and its claim is bounded by 3 s.
-const POST_TIMEOUT: Duration = Duration::from_secs(5);
+pub const POST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a ticket is offered in vain before its node is skipped.
 pub const UNCLAIMED_FOR: Duration = Duration::from_secs(120);
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -27,7 +31,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(15);
 /// The offers of every active run.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
-    client: reqwest::Client,
+    channel: watch::Receiver<Channel>,
     agent_port: u16,
     /// Jobs that may be under way at a time, over all scans.
     max_running_jobs: usize,
@@ -74,23 +78,10 @@ pub struct Standing {
     pub problem: Option<Problem>,
 }
 
-/// The HTTP client could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to set up the HTTP client for agents: {0}")]
-pub struct SetupError(#[from] reqwest::Error);
-
 impl Dispatcher {
-    /// A dispatcher that finds agents at their pod's address and this port, and lets at most `max_running_jobs` of them work.
-    pub fn new(agent_port: u16, max_running_jobs: usize, metrics: Metrics) -> Result<Self, SetupError> {
-        // Agents are pods: no proxy of the environment leads to them, they redirect nowhere, and no authority vouches for them.
-        let client = reqwest::Client::builder()
-            .tls_certs_only([])
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(POST_TIMEOUT)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { client, agent_port, max_running_jobs, metrics, runs: Arc::default() })
+    /// A dispatcher that reaches agents by `channel`, at their pod's address and this port, and lets at most `max_running_jobs` of them work.
+    pub fn new(channel: watch::Receiver<Channel>, agent_port: u16, max_running_jobs: usize, metrics: Metrics) -> Self {
+        Self { channel, agent_port, max_running_jobs, metrics, runs: Arc::default() }
     }
 
     /// Notes which tickets of a run agents work on, as the database tells: a new leader has offered none of them.
@@ -185,11 +176,13 @@ impl Dispatcher {
     }
 
     async fn post(&self, offer: &Offer, address: IpAddr) -> Result<(), Failure> {
-        let url = format!("http://{}{PATH}", SocketAddr::new(address, self.agent_port));
-        let response = self.client.post(url).json(offer).send().await.map_err(|error| {
+        let unreachable = |message| Failure::of(JobReason::AgentUnreachable, message);
+        let client = self.channel.borrow().clone().map_err(|problem| unreachable(problem.to_string()))?;
+        let url = format!("https://{}:{}{PATH}", tls::host(address), self.agent_port);
+        let response = client.post(url).json(offer).send().await.map_err(|error| {
             // reqwest's own message ends at the URL; the cause says whether it was refused, unreachable or late.
             let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), deepest);
-            Failure::of(JobReason::AgentUnreachable, format!("the agent at {address} does not answer: {cause}"))
+            unreachable(format!("the agent at {address} does not answer: {cause}"))
         })?;
         let status = response.status();
         if status == StatusCode::OK {
@@ -291,6 +284,7 @@ impl Delivery {
 mod tests {
     use prometheus_client::registry::Registry;
 
+    use super::super::certificates::none_yet;
     use super::*;
 
     fn answered(status: u16, reason: &str) -> Failure {
@@ -315,8 +309,8 @@ mod tests {
     /// Over all runs, whoever dispatched them.
     #[test]
     fn slots_are_held_from_the_offer_to_the_end_of_the_job() {
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let dispatcher = Dispatcher::new(8081, 3, Metrics::register(&mut Registry::default())).unwrap();
+        let (_sender, channel) = watch::channel(none_yet());
+        let dispatcher = Dispatcher::new(channel, 8443, 3, Metrics::register(&mut Registry::default()));
         let tickets: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
         dispatcher.hold(1, tickets[..1].iter().copied());
         dispatcher.update(2, tickets[1], |delivery| delivery.in_flight = true);

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use super::certificates::plan::Expiry;
 use super::contents::Contents;
 use super::notify;
 use crate::domain::run::{NodeCounts, RunKey, RunResult};
@@ -33,6 +34,7 @@ pub struct Metrics {
     leading: Gauge,
     database_ready: Gauge,
     probe_seconds: Gauge<f64, AtomicU64>,
+    certificates_expire: Family<Certificate, Gauge>,
     contents: Contents,
     /// Of notifications.
     pub notifications: notify::Metrics,
@@ -64,6 +66,11 @@ struct Ended {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Certificate {
+    certificate: &'static str,
+}
+
 impl Metrics {
     /// Makes the metrics and registers them under the prefix `volumeviz`.
     pub fn register(registry: &mut Registry) -> Self {
@@ -82,6 +89,7 @@ impl Metrics {
             leading: Gauge::default(),
             database_ready: Gauge::default(),
             probe_seconds: Gauge::default(),
+            certificates_expire: Family::default(),
             contents: Contents::default(),
             notifications: notify::Metrics::default(),
         };
@@ -116,6 +124,11 @@ impl Metrics {
             "database_probe_seconds",
             "Duration of the last database probe",
             metrics.probe_seconds.clone(),
+        );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When a certificate of controller and agents runs out",
+            metrics.certificates_expire.clone(),
         );
         registry.register_collector(Box::new(metrics.contents.clone()));
         // A series that begins with its first event hides it from `increase`.
@@ -185,6 +198,14 @@ impl Metrics {
     /// Counts a written status.
     pub fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    /// Says when certificates run out.
+    pub fn certificates_expire(&self, expiry: &Expiry) {
+        let Expiry { authority, agent, controller } = expiry;
+        for (certificate, date) in [("authority", authority), ("agent", agent), ("controller", controller)] {
+            self.certificates_expire.get_or_create(&Certificate { certificate }).set(date.timestamp());
+        }
     }
 
     /// What is in the volumes.

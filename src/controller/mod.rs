@@ -3,6 +3,7 @@
 //! It never touches Docker. Only the leader plans, dispatches and writes status; losing the lease ends the process, it never pauses.
 
 pub mod alert;
+pub mod certificates;
 pub mod contents;
 pub mod context;
 pub mod dispatch;
@@ -36,6 +37,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::certificates::Keeper;
 use self::contents::VolumeSeries;
 use self::context::{Context, Feeds, Outlets};
 use self::dispatch::Dispatcher;
@@ -65,7 +67,7 @@ const CLUSTER_UID_RETRY: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Address of /livez, /readyz, /metrics and /api/v1.
-    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "VOLUMEVIZ_LISTEN", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Name of this pod.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
@@ -88,11 +90,14 @@ pub struct Args {
     )]
     pub agent_selector: String,
     /// Port on which agents take tickets.
-    #[arg(long, env = "VOLUMEVIZ_AGENT_PORT", default_value_t = 8081, value_name = "PORT")]
+    #[arg(long, env = "VOLUMEVIZ_AGENT_PORT", default_value_t = 8443, value_name = "PORT")]
     pub agent_port: u16,
     /// Jobs that agents may work on at a time, over all VolumeScans: each needs up to two database connections.
     #[arg(long, env = "VOLUMEVIZ_MAX_RUNNING_JOBS", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_running_jobs: u16,
+    /// Where the certificates are, by which controller and agents know each other.
+    #[command(flatten)]
+    pub certificates: certificates::Names,
     /// Which volumes /metrics tells of one by one.
     #[command(flatten)]
     pub volume_series: VolumeSeries,
@@ -113,9 +118,6 @@ pub enum Error {
     /// The database's settings cannot be used.
     #[error(transparent)]
     Database(#[from] store::Error),
-    /// The HTTP client for agents could not be made.
-    #[error(transparent)]
-    Dispatcher(#[from] dispatch::SetupError),
     /// The endpoints could not be served.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -141,6 +143,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         agent_selector,
         agent_port,
         max_running_jobs,
+        certificates,
         volume_series,
         notify,
         database,
@@ -162,9 +165,11 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let elector = Elector::new(client.clone(), &namespace, &lease_name, format!("{pod_name}_{}", uuid::Uuid::new_v4()));
     let identity = Identity { namespace: namespace.clone(), pod_name: pod_name.clone() };
     let notifier = Notifier::new(client.clone(), identity, notify, metrics.notifications.clone());
+    let (channel_sender, channel) = watch::channel(certificates::none_yet());
+    let keeper = Keeper::new(client.clone(), &namespace, certificates, metrics.clone(), channel_sender);
     let agents = AgentPods { namespace, selector: agent_selector, daemonset: agent_daemonset };
     let reporter = Reporter::new(client.clone(), &pod_name);
-    let dispatcher = Dispatcher::new(agent_port, max_running_jobs.into(), metrics.clone())?;
+    let dispatcher = Dispatcher::new(channel, agent_port, max_running_jobs.into(), metrics.clone());
     let (outlets, feeds) = (Outlets { dispatcher, reporter, notifier }, Feeds { health, fleet });
     let context = Context::new(client.clone(), store.clone(), outlets, metrics.clone(), feeds);
     let watching = async {
@@ -175,7 +180,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
             ended = fleet::watch(client.clone(), agents, fleet_sender) => ended.map_err(Error::from),
         }
     };
-    let leading = lead(elector, Arc::new(context), volume_series, leading, stop.clone());
+    let leading = lead(elector, Arc::new(context), (volume_series, keeper), leading, stop.clone());
     // Whatever ends first ends the process: no part is missed by a pod that still looks well.
     tokio::select! {
         served = serving => served.map_err(Error::from),
@@ -188,7 +193,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 async fn lead(
     mut elector: Elector,
     context: Arc<Context>,
-    volume_series: VolumeSeries,
+    (volume_series, keeper): (VolumeSeries, Keeper),
     leading: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -209,6 +214,7 @@ async fn lead(
     tokio::select! {
         // A lost lease ends it at once, whatever pass is under way: another process may lead by now.
         led = async { tokio::try_join!(reconciling, elector.keep(&passes_over)) } => led.map_err(Error::from).and_then(|(ended, ())| ended),
+        never = keeper.run() => match never {},
         never = sweep::run(Arc::clone(&context)) => match never {},
         never = contents::watch(Arc::clone(&context), volume_series) => match never {},
         never = context.notifier.run(context.store.clone(), context.health_changes()) => match never {},

@@ -1,16 +1,20 @@
-//! Agents that keep their contract: real HTTP, the database's own functions, volumes that need no measuring.
+//! Agents that keep their contract: real HTTP over TLS, the database's own functions, volumes that need no measuring.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
+use axum_server::tls_rustls::RustlsConfig;
+use chrono::Utc;
 use tokio::net::TcpListener;
 use uuid::Uuid;
+use volumeviz::controller::certificates::plan::{Certificates, Data};
+use volumeviz::controller::dispatch::{CONNECT_TIMEOUT, POST_TIMEOUT};
 use volumeviz::controller::fleet::{Agent as AgentPod, Node};
 use volumeviz::domain::contract::{
     ClaimBody, ClaimReply, CompleteBody, Engine, HeartbeatBody, InventoryBody, InventoryTotals, InventoryVolume,
@@ -72,7 +76,9 @@ impl Agents {
             .into();
         let serving = agents.iter().zip(listeners).map(|(agent, listener)| {
             let router = Router::new().route(PATH, post(offered)).with_state(Arc::clone(agent));
-            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
+            let config = RustlsConfig::from_config(Arc::new(certificates().agent.server().unwrap()));
+            let server = axum_server::from_tcp_rustls(listener.into_std().unwrap(), config).unwrap();
+            tokio::spawn(async move { server.serve(router.into_make_service()).await.unwrap() })
         });
         Self { port, serving: serving.collect(), each: agents }
     }
@@ -99,6 +105,17 @@ impl Drop for Agents {
             serving.abort();
         }
     }
+}
+
+/// Of all agents and controllers of this program.
+fn certificates() -> &'static Certificates {
+    static ISSUED: OnceLock<Certificates> = OnceLock::new();
+    ISSUED.get_or_init(|| Certificates::of(&Data::new(), &Data::new()).renewed(Utc::now()).unwrap())
+}
+
+/// What a controller reaches them by.
+pub(crate) fn client() -> reqwest::Client {
+    certificates().controller.client(CONNECT_TIMEOUT, POST_TIMEOUT).unwrap()
 }
 
 fn address(number: usize) -> IpAddr {

@@ -21,7 +21,7 @@ use volumeviz::controller::{health, reconcile, sweep};
 use volumeviz::store::Store;
 
 use crate::seam::Seam;
-use crate::{database, kubernetes, postgres};
+use crate::{agents, database, kubernetes, postgres};
 
 /// Long enough in contact with the database to judge leases and deadlines.
 const IN_CONTACT: Duration = Duration::from_secs(60);
@@ -104,7 +104,8 @@ pub(crate) async fn context(setup: Setup, seam: Arc<Seam>) -> (Arc<Context>, wat
     let store = Store::connect_lazy(&args, Role::Controller).unwrap();
     let metrics = Metrics::register(&mut Registry::default());
     let (sender, health) = watch::channel(DatabaseHealth::reached_for(IN_CONTACT, Timestamp::now()));
-    let dispatcher = Dispatcher::new(agent_port, 50, metrics.clone()).unwrap();
+    let channel = watch::channel(Ok(agents::client())).1;
+    let dispatcher = Dispatcher::new(channel, agent_port, 50, metrics.clone());
     let reporter = Reporter::new(client.clone(), "controller");
     let feeds = Feeds { health, fleet };
     let identity = Identity { namespace: "default".to_owned(), pod_name: "pod".to_owned() };

@@ -7,23 +7,26 @@ use std::time::{Duration, Instant};
 
 use axum::http::Uri;
 use axum::{Json, Router};
+use chrono::Utc;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use volumeviz::agent::walk::Identity;
 use volumeviz::agent::{self, Args};
+use volumeviz::controller::certificates::plan::{Certificates, Data};
 use volumeviz::domain::dispatch::{Offer, PATH};
+use volumeviz::tls;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Docker's data root, with the volumes `a`, `b` and `c`.
-struct Node(TempDir);
+pub(super) struct Node(TempDir);
 
 impl Node {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let node = Self(tempfile::tempdir().unwrap());
         for volume in ["a", "b", "c"] {
             node.make(volume);
@@ -41,6 +44,18 @@ impl Node {
 
     fn make(&self, volume: &str) {
         fs::create_dir_all(self.data(volume)).unwrap();
+    }
+
+    pub(super) fn tickets(&self) -> PathBuf {
+        self.root().join("tickets")
+    }
+
+    /// Puts the agents' certificates where the kubelet would.
+    pub(super) fn hand(&self, certificates: &Certificates) {
+        fs::create_dir_all(self.tickets()).unwrap();
+        for (name, bytes) in certificates.agent_data() {
+            fs::write(self.tickets().join(name), bytes).unwrap();
+        }
     }
 
     /// Another volume under the name of one that is there until then: no inode is used again.
@@ -86,11 +101,20 @@ impl Node {
     }
 }
 
-/// Starts an agent on the node; returns where it takes tickets.
-fn start(node: &Node, database: &Database, stop: CancellationToken) -> SocketAddr {
-    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+/// Starts an agent with these certificates on the node; returns where it takes tickets.
+pub(super) fn start(
+    node: &Node,
+    certificates: &Certificates,
+    database: &Database,
+    stop: CancellationToken,
+) -> SocketAddr {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (listen, tickets_listen) = (free(), free());
+    node.hand(certificates);
     let args = Args {
         listen,
+        tickets_listen,
+        tickets_tls_directory: node.tickets(),
         node_name: "n1".to_owned(),
         pod_uid: "pod".to_owned(),
         docker_socket: node.serve_docker(),
@@ -98,7 +122,7 @@ fn start(node: &Node, database: &Database, stop: CancellationToken) -> SocketAdd
         database: database::args(database::AGENT, &database.name, &[]),
     };
     tokio::spawn(agent::run(args, stop));
-    listen
+    tickets_listen
 }
 
 /// An attempt that reports so much and fails.
@@ -112,7 +136,7 @@ async fn attempt(node: &Node, database: &Database, run: i64, results: &[VolumeRe
     assert_eq!(agent.fail(ticket, FailureClass::Retryable, "AgentError").await, Reply::Ok);
 }
 
-async fn wait(what: &str, probe: impl AsyncFn() -> bool) {
+pub(super) async fn wait(what: &str, probe: impl AsyncFn() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !probe().await {
         assert!(Instant::now() < until, "waited {PATIENCE:?} in vain for {what}");
@@ -131,7 +155,8 @@ async fn volumes_made_anew_between_attempts_are_measured_and_counted_besides_the
 
     let open = store::jobs::open(&mut *database.controller().await, run).await.unwrap().remove(0);
     let stop = CancellationToken::new();
-    let address = start(&node, &database, stop.clone());
+    let certificates = Certificates::of(&Data::new(), &Data::new()).renewed(Utc::now()).unwrap();
+    let address = start(&node, &certificates, &database, stop.clone());
     let offer = Offer {
         v: 1,
         ticket: open.ticket,
@@ -140,8 +165,9 @@ async fn volumes_made_anew_between_attempts_are_measured_and_counted_besides_the
         node_uid: "n1-uid".to_owned(),
         pod_uid: "pod".to_owned(),
     };
-    let client = reqwest::Client::new();
-    let taken = async || client.post(format!("http://{address}{PATH}")).json(&offer).send().await.is_ok();
+    let client = certificates.controller.client(PATIENCE, PATIENCE).unwrap();
+    let url = format!("https://{}:{}{PATH}", tls::host(address.ip()), address.port());
+    let taken = async || client.post(&url).json(&offer).send().await.is_ok();
     wait("the agent to take the ticket", taken).await;
     let ended = "SELECT count(*) FROM scan_jobs WHERE status NOT IN ('pending', 'running')";
     wait("the job to end", async || database.number(ended).await > 0).await;

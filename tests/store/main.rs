@@ -38,6 +38,7 @@ mod results;
 mod retention;
 mod samples;
 mod session;
+mod tickets;
 mod volumes;
 
 use std::collections::BTreeMap;

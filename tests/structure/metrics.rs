@@ -10,6 +10,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use volumeviz::config::database::{DatabaseArgs, Role};
+use volumeviz::controller::certificates::plan::Expiry;
 use volumeviz::domain::alert::notification::Channel;
 use volumeviz::domain::run::{RunKey, RunResult};
 use volumeviz::store::Store;
@@ -33,6 +34,8 @@ pub(crate) fn controllers() -> BTreeSet<String> {
     metrics.run_ended(RunResult::Succeeded);
     metrics.queued(&Queue { nodes: volumeviz::domain::run::NodeCounts::default(), oldest_pending_seconds: 0.0 });
     metrics.dispatched(Duration::ZERO);
+    let now = chrono::Utc::now();
+    metrics.certificates_expire(&Expiry { authority: now, agent: now, controller: now });
     metrics.notifications.tried(Channel::Event, true, Duration::ZERO);
     names(registry, Role::Controller)
 }

@@ -1,0 +1,102 @@
+//! The proxy as a process of its own: confined, and told what to log while it runs.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+/// A running proxy and what it logs.
+struct Process {
+    folder: TempDir,
+    child: Child,
+    log: Receiver<String>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Process {
+    /// With this log filter in a file.
+    fn start(filter: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("filter"), filter).unwrap();
+        let option = |name: &str, file: &str| format!("--{name}={}", folder.path().join(file).display());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_volumeviz"))
+            .args(["docker-proxy".to_owned(), option("docker-socket", "engine"), option("listen", "proxy")])
+            .arg(option("log-filter-file", "filter"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { folder, child, log }
+    }
+
+    /// Once it serves, it has read its filter.
+    fn wait_until_it_serves(&self) {
+        let (until, socket) = (Instant::now() + PATIENCE, self.folder.path().join("proxy"));
+        while !socket.exists() {
+            assert!(Instant::now() < until, "there is no socket");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reads the log up to a line that has this in it.
+    fn until(&self, part: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let line = self.log.recv_timeout(until.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|error| panic!("no {part:?} in the log: {error}"));
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn write_filter(&self, filter: &str) {
+        // As a kubelet does: another file in its place.
+        let (new, path) = (self.folder.path().join("new"), self.folder.path().join("filter"));
+        std::fs::write(&new, filter).unwrap();
+        std::fs::rename(new, path).unwrap();
+    }
+}
+
+#[test]
+fn it_is_confined_before_it_serves() {
+    let process = Process::start("info");
+    process.until("confined: ");
+    process.until("passing on what agents ask");
+    let status =
+        std::fs::read_to_string(Path::new("/proc").join(process.child.id().to_string()).join("status")).unwrap();
+    let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    assert_eq!((value("Seccomp:"), value("NoNewPrivs:")), (Some("2"), Some("1")));
+}
+
+#[test]
+fn what_is_logged_changes_while_it_runs() {
+    let process = Process::start("warn");
+    process.wait_until_it_serves();
+    process.write_filter("info,volumeviz=debug");
+    assert!(process.until("logs by another filter").contains("volumeviz=debug"));
+    process.write_filter("volumeviz=loudest");
+    assert!(process.until("goes on with the log filter").contains("loudest"));
+    process.write_filter("info");
+    process.until("logs by another filter");
+}
+
+#[test]
+fn a_filter_that_is_none_is_named_at_start() {
+    let mut process = Process::start("volumeviz=loudest");
+    process.until("error: \"volumeviz=loudest\" is not a log filter");
+    assert_eq!(process.child.wait().unwrap().code(), Some(2));
+}

@@ -1,0 +1,99 @@
+//! Who may speak to an agent, and what it makes of what it is told.
+
+use std::net::SocketAddr;
+
+use chrono::{TimeDelta, Utc};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use volumeviz::controller::certificates::plan::{Certificates, Data};
+use volumeviz::domain::dispatch::{MAX_BODY_BYTES, PATH};
+use volumeviz::tls::{self, Credentials};
+
+use super::job::{Node, PATIENCE, start, wait};
+use super::*;
+
+fn issued() -> Certificates {
+    Certificates::of(&Data::new(), &Data::new()).renewed(Utc::now()).unwrap()
+}
+
+/// The status of the answer to this body, from an agent that is asked with these credentials.
+async fn ask(address: SocketAddr, credentials: &Credentials, body: &str) -> Result<u16, reqwest::Error> {
+    let client = credentials.client(PATIENCE, PATIENCE).unwrap();
+    let url = format!("https://{}:{}{PATH}", tls::host(address.ip()), address.port());
+    Ok(client.post(url).body(body.to_owned()).send().await?.status().as_u16())
+}
+
+async fn answers(address: SocketAddr, credentials: &Credentials) {
+    wait("the agent to answer", async || ask(address, credentials, "{}").await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_controller_is_heard_and_only_over_tls() {
+    let (database, node, ours) = (Database::new().await, Node::new(), issued());
+    let address = start(&node, &ours, &database, CancellationToken::new());
+    answers(address, &ours.controller).await;
+    // One who knows the agents' authority, with a certificate of another.
+    let stranger = Credentials { authorities: ours.controller.authorities.clone(), ..issued().controller };
+    ask(address, &stranger, "{}").await.unwrap_err();
+    ask(address, &ours.agent, "{}").await.unwrap_err();
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain.write_all(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    drop(plain.read_to_end(&mut answer).await);
+    assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_used_without_a_restart() {
+    let (database, node) = (Database::new().await, Node::new());
+    let old = Certificates::of(&Data::new(), &Data::new()).renewed(Utc::now() - TimeDelta::days(1)).unwrap();
+    let address = start(&node, &old, &database, CancellationToken::new());
+    answers(address, &old.controller).await;
+    let new = issued();
+    ask(address, &new.controller, "{}").await.unwrap_err();
+    std::fs::write(node.tickets().join("tls.key"), "half written").unwrap();
+    node.hand(&new);
+    answers(address, &new.controller).await;
+    ask(address, &old.controller, "{}").await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_offer_is_refused_before_the_database_is_asked() {
+    let (database, node, ours) = (Database::new().await, Node::new(), issued());
+    let address = start(&node, &ours, &database, CancellationToken::new());
+    answers(address, &ours.controller).await;
+    let offer = |v: u32, node: &str, pod: &str| {
+        json!({"v": v, "job": 1, "ticket": Uuid::new_v4(), "nodeName": node, "nodeUID": "u", "podUID": pod}).to_string()
+    };
+    let long = format!("{{\"v\": 1, \"padding\": \"{}\"}}", "x".repeat(MAX_BODY_BYTES));
+    for (body, status) in [
+        (String::new(), 400),
+        ("null".to_owned(), 400),
+        ("[".repeat(MAX_BODY_BYTES), 400),
+        (offer(2, "n1", "pod"), 400),
+        (offer(1, "n2", "pod"), 421),
+        (offer(1, "n1", "other"), 421),
+        (long, 413),
+        (offer(1, "n1", "pod"), 409),
+    ] {
+        assert_eq!(ask(address, &ours.controller, &body).await.unwrap(), status, "{body:.100}");
+    }
+}
+
+/// A flood of tickets that are none: each is refused, and the agent takes the one that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_tickets_keeps_nobody_from_the_true_one() {
+    let (database, node, ours) = (Database::new().await, Node::new(), issued());
+    let address = start(&node, &ours, &database, CancellationToken::new());
+    answers(address, &ours.controller).await;
+    let client = ours.controller.client(PATIENCE, PATIENCE).unwrap();
+    let url = format!("https://{}:{}{PATH}", tls::host(address.ip()), address.port());
+    let offer = |ticket: Uuid| json!({"v": 1, "job": 1, "ticket": ticket, "nodeName": "n1", "nodeUID": "n1-uid", "podUID": "pod"});
+    let post = async |ticket| client.post(&url).json(&offer(ticket)).send().await.unwrap().status().as_u16();
+    let flood = futures::future::join_all((0..500).map(|_| post(Uuid::new_v4()))).await;
+    assert!(flood.iter().all(|status| matches!(status, 409 | 429)), "{flood:?}");
+    let run = plan(&database, "once", &["n1"]).await;
+    let ticket = ticket(&database, run, "n1").await;
+    assert_eq!(post(ticket).await, 200);
+}
