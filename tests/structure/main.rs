@@ -13,4 +13,5 @@ mod generated;
 mod layers;
 mod metrics;
 mod notifications;
+mod reference;
 mod rules;
