@@ -15,3 +15,4 @@ mod metrics;
 mod notifications;
 mod reference;
 mod rules;
+mod runbook;
