@@ -9,6 +9,7 @@
 )]
 
 mod chart;
+mod documents;
 mod generated;
 mod layers;
 mod metrics;
