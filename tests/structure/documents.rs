@@ -84,7 +84,8 @@ fn named<'a>(text: &'a str, values: &'a Value) -> impl Iterator<Item = &'a str> 
     let code = lines(text).filter(|(_, code)| !code).flat_map(|(line, _)| line.split('`').skip(1).step_by(2));
     let code = code.filter_map(|code| code.split(['=', ':', ' ']).next()).filter(|code| {
         let top = code.split_once('.').is_some_and(|(top, _)| values.get(top).is_some());
-        top && code.chars().all(|c| c.is_ascii_alphabetic() || c == '.') && !code.ends_with(".md")
+        let document = Path::new(code).extension().is_some_and(|extension| extension == "md");
+        top && !document && code.chars().all(|c| c.is_ascii_alphabetic() || c == '.')
     });
     set.chain(code)
 }
