@@ -29,10 +29,11 @@ build: setup ## Build the static binary
 image: build ## Make the images of the local cluster, without a registry
 	@tests/cluster/images $(BINARY) $(IMAGES)
 
-crds: ## Write the CustomResourceDefinitions from their Rust types
+crds: ## Write the CustomResourceDefinitions and docs/reference.md from their Rust types
 	@cargo run --quiet -- crds --dir crds
 	@cp crds/*.yaml charts/volumeviz/files/crds/
 	@cp deploy/bootstrap.sql charts/volumeviz/files/
+	@UPDATE=1 cargo test --locked --quiet --test structure reference::
 
 schema: setup ## Write src/migrate/schema.txt and docs/schema.md from the migrations
 	@cargo build --locked --quiet

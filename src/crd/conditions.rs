@@ -83,6 +83,18 @@ pub mod reason {
     pub const NOTHING_TO_TELL: &str = "NothingToTell";
     /// A VolumeScan that is asked for by name does not exist.
     pub const SCAN_NOT_FOUND: &str = "ScanNotFound";
+    /// A receiver's Secret does not exist.
+    pub const SECRET_MISSING: &str = "SecretMissing";
+    /// A receiver's Secret lacks the label that lets it be used.
+    pub const SECRET_NOT_LABELLED: &str = "SecretNotLabelled";
+    /// The API server does not give a receiver's Secret.
+    pub const SECRET_UNREADABLE: &str = "SecretUnreadable";
+    /// A value in a receiver's Secret cannot be used.
+    pub const SECRET_INVALID: &str = "SecretInvalid";
+    /// A receiver is where notifications may not go.
+    pub const RECEIVER_REFUSED: &str = "ReceiverRefused";
+    /// A receiver means this installation's Alertmanager, and there is none.
+    pub const RECEIVER_NOT_CONFIGURED: &str = "ReceiverNotConfigured";
     /// It took too long to find out whether receivers can be told.
     pub const RECEIVERS_NOT_CHECKED: &str = "ReceiversNotChecked";
     /// A receiver could not be told, and is tried again.

@@ -31,12 +31,16 @@ fn the_chart_has_the_same_crds_and_bootstrap() {
 #[test]
 fn the_picture_of_the_schema_shows_the_schema() {
     let schema = fs::read_to_string(repository().join("src/migrate/schema.txt")).unwrap();
-    let picture = picture(&schema);
-    let path = repository().join("docs/schema.md");
+    is_committed("docs/schema.md", &picture(&schema), "make schema");
+}
+
+/// With UPDATE in the environment, makes it so.
+pub(crate) fn is_committed(file: &str, generated: &str, command: &str) {
+    let path = repository().join(file);
     if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &picture).unwrap();
+        fs::write(&path, generated).unwrap();
     }
-    assert!(fs::read_to_string(&path).unwrap_or_default() == picture, "docs/schema.md is behind: run `make schema`");
+    assert!(fs::read_to_string(&path).unwrap_or_default() == generated, "{file} is behind: run `{command}`");
 }
 
 /// An entity-relationship diagram: tables with their columns, and their foreign keys.

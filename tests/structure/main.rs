@@ -9,8 +9,11 @@
 )]
 
 mod chart;
+mod documents;
 mod generated;
 mod layers;
 mod metrics;
 mod notifications;
+mod reference;
 mod rules;
+mod runbook;

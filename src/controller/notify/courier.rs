@@ -73,16 +73,16 @@ impl Failure {
     const fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Destination(error) => match &error.kind {
-                Kind::Missing => Some("SecretMissing"),
-                Kind::NotLabelled => Some("SecretNotLabelled"),
-                Kind::Unreadable(_) => Some("SecretUnreadable"),
+                Kind::Missing => Some(reason::SECRET_MISSING),
+                Kind::NotLabelled => Some(reason::SECRET_NOT_LABELLED),
+                Kind::Unreadable(_) => Some(reason::SECRET_UNREADABLE),
                 Kind::Invalid(_, Invalid::Url(guard::Problem::Unresolved)) => None,
                 Kind::Invalid(_, Invalid::Url(guard::Problem::Refused(_) | guard::Problem::NotAllowed)) => {
-                    Some("ReceiverRefused")
+                    Some(reason::RECEIVER_REFUSED)
                 }
-                Kind::Invalid(..) => Some("SecretInvalid"),
+                Kind::Invalid(..) => Some(reason::SECRET_INVALID),
             },
-            Self::NotConfigured => Some("ReceiverNotConfigured"),
+            Self::NotConfigured => Some(reason::RECEIVER_NOT_CONFIGURED),
             Self::NotChecked => Some(reason::RECEIVERS_NOT_CHECKED),
             Self::Post(_) | Self::Event(_) | Self::Late => None,
         }
@@ -92,8 +92,7 @@ impl Failure {
 /// What makes a VolumeAlert not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `SecretMissing`, `SecretNotLabelled`, `SecretUnreadable`, `SecretInvalid`, `ReceiverRefused`, `ReceiverNotConfigured` or
-    /// `ReceiversNotChecked`: of the first receiver.
+    /// One of [`reason`]: of the first receiver.
     pub reason: &'static str,
     /// For people; names each receiver that cannot be told.
     pub message: String,
