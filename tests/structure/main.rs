@@ -9,6 +9,7 @@
 )]
 
 mod chart;
+mod dashboards;
 mod generated;
 mod layers;
 mod metrics;

@@ -81,3 +81,19 @@ helm.sh/hook: test
 helm.sh/hook-weight: {{ . | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
+
+{{/* Pods of components, as peers of a NetworkPolicy: dict "root" $ "components" list. */}}
+{{- define "volumeviz.peers" -}}
+{{- $root := .root -}}
+{{- range $index, $component := .components }}
+{{- if $index }}{{ print "\n" }}{{ end -}}
+- podSelector: {matchLabels: {{ include "volumeviz.selector" (dict "root" $root "component" $component) | fromYaml | toJson }}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where to read what to do about an alert: dict "root" $ "alert" its name. */}}
+{{- define "volumeviz.runbook" -}}
+{{- with .root.Values.prometheusRule.runbookBaseUrl -}}
+runbook_url: {{ printf "%s#%s" . (lower $.alert) | quote }}
+{{- end -}}
+{{- end -}}

@@ -3,6 +3,7 @@
 mod controller;
 mod database;
 mod names;
+mod network;
 mod security;
 mod values;
 
