@@ -2,6 +2,7 @@
 
 mod controller;
 mod database;
+mod metadata;
 mod names;
 mod network;
 mod security;
