@@ -10,11 +10,10 @@ use crate::rules::metrics;
 
 /// Every dashboard, by the name of its ConfigMap.
 fn dashboards(values: &[&str]) -> Vec<(Value, Value)> {
-    let maps = objects(values).into_iter().filter(|object| object["data"].is_object());
-    maps.flat_map(|map| {
-        let files = map["data"].as_object().unwrap().clone();
-        let json = files.into_iter().filter(|(file, _)| file.ends_with(".json"));
-        json.map(move |(_, text)| (map["metadata"].clone(), serde_json::from_str(text.as_str().unwrap()).unwrap()))
+    let maps = objects(values).into_iter().filter(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1");
+    maps.map(|map| {
+        let [text] = map["data"].as_object().unwrap().values().collect::<Vec<_>>()[..] else { panic!("one each") };
+        (map["metadata"].clone(), serde_json::from_str(text.as_str().unwrap()).unwrap())
     })
     .collect()
 }
@@ -31,7 +30,6 @@ fn there_are_two_for_the_sidecar_if_asked_for() {
         dashboards(&["dashboards.enabled=true", "dashboards.namespace=grafana", "dashboards.annotations.folder=a"]);
     assert_eq!(chosen.len(), 2);
     for (metadata, _) in &chosen {
-        assert_eq!(metadata["labels"]["grafana_dashboard"], "1");
         assert_eq!(
             (metadata["namespace"].as_str(), metadata["annotations"]["folder"].as_str()),
             (Some("grafana"), Some("a"))

@@ -1,6 +1,12 @@
 //! The ways to one's own database: a pooler, certificates, an image for backups.
 
-use super::Rendered;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Rendered, list, parsed, template};
 
 /// Containers and the login each has.
 const LOGINS: [(&str, &str); 4] =
@@ -76,4 +82,32 @@ fn backups_run_in_the_servers_image_unless_given_one() {
     let image = |values: &[&str]| Rendered::with(values).0["backup"].0["image"].as_str().unwrap().to_owned();
     assert_eq!(image(&["database.bundled.image=postgres:16"]), "postgres:16");
     assert_eq!(image(&["backup.image=registry.example.com/postgres:15"]), "registry.example.com/postgres:15");
+}
+
+/// The Cluster and the values beside it speak of the same Service, Secrets, logins and groups.
+#[test]
+fn the_example_with_cloudnative_pg_fits_together() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cloudnative-pg");
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
+    let cluster = Value::deserialize(serde_yaml::Deserializer::from_str(&read("cluster.yaml"))).unwrap();
+    let rendered = Rendered::of(parsed(&template(&["--values".into(), folder.join("values.yaml").into_os_string()])));
+    let name = cluster["metadata"]["name"].as_str().unwrap();
+    let initdb = &cluster["spec"]["bootstrap"]["initdb"];
+    for (container, login) in LOGINS.into_iter().filter(|(container, _)| *container != "backup") {
+        assert_eq!(rendered.variable(container, "DB_HOST"), format!("{name}-rw"));
+        assert_eq!(rendered.variable(container, "DB_NAME"), initdb["database"]);
+        assert_eq!(rendered.files(container, &format!("{name}-ca")), ["ca.crt"]);
+        let roles = list(&cluster["spec"]["managed"]["roles"]);
+        let role = roles.iter().find(|role| role["inRoles"][0] == format!("volumeviz_{login}")).unwrap();
+        assert_eq!(rendered.files(container, role["passwordSecret"]["name"].as_str().unwrap()), ["password"]);
+        if login == "owner" {
+            assert_eq!((&initdb["owner"], &initdb["secret"]), (&role["name"], &role["passwordSecret"]));
+        } else {
+            let made = format!("CREATE ROLE {};", role["name"].as_str().unwrap());
+            assert!(read("logins.sql").contains(&made), "{made}");
+        }
+    }
+    let files = list(&initdb["postInitApplicationSQLRefs"]["configMapRefs"]);
+    let keys: Vec<_> = files.iter().map(|file| file["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["bootstrap.sql", "logins.sql"]);
 }

@@ -10,8 +10,9 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -41,24 +42,34 @@ fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz")
 }
 
-/// What Helm makes of such a release with more values, or why it makes nothing.
-fn template(values: &[&str]) -> Result<Vec<Value>, String> {
+/// Renders such a release with more arguments.
+fn template(arguments: &[impl AsRef<OsStr>]) -> Output {
     let mut command = Command::new(helm());
-    command.args(["template", "volumeviz"]).arg(chart());
-    for value in VALUES.iter().chain(values) {
-        command.args(["--set", value]);
-    }
-    let output = command.output().expect("helm: `make setup` builds it");
-    if !output.status.success() {
-        return Err(String::from_utf8(output.stderr).unwrap());
-    }
+    command.args(["template", "volumeviz"]).arg(chart()).args(arguments);
+    command.output().expect("helm: `make setup` builds it")
+}
+
+/// Arguments by which Helm takes these values.
+fn set(values: &[&str]) -> Vec<String> {
+    VALUES.iter().chain(values).flat_map(|value| ["--set".to_owned(), (*value).to_owned()]).collect()
+}
+
+/// Why Helm makes nothing of such values.
+fn refusal(values: &[&str]) -> String {
+    let output = template(&set(values));
+    assert!(!output.status.success(), "{values:?} are taken");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn parsed(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let documents = serde_yaml::Deserializer::from_slice(&output.stdout);
-    Ok(documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect())
+    documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
 }
 
 /// All objects of such a release.
 pub(crate) fn objects(values: &[&str]) -> Vec<Value> {
-    template(values).unwrap_or_else(|error| panic!("{error}"))
+    parsed(&template(&set(values)))
 }
 
 /// The specification of the pods that an object makes.
@@ -79,7 +90,10 @@ struct Rendered(BTreeMap<String, (Value, Value)>, Vec<Value>);
 
 impl Rendered {
     fn with(values: &[&str]) -> Self {
-        let objects = objects(values);
+        Self::of(objects(values))
+    }
+
+    fn of(objects: Vec<Value>) -> Self {
         let mut containers = BTreeMap::new();
         for pod in objects.iter().filter_map(pod_of) {
             for container in list(&pod["containers"]) {

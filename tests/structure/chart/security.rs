@@ -146,10 +146,9 @@ fn helm_test_makes_its_rights_first_and_leaves_nothing() {
         let policy = &hook["metadata"]["annotations"]["helm.sh/hook-delete-policy"];
         assert_eq!(policy, "before-hook-creation,hook-succeeded");
     }
-    let role = rendered.object("ClusterRole", "volumeviz-test").unwrap();
-    let rule =
+    let rights =
         json!([{"apiGroups": ["volumeviz.io"], "resources": ["volumescans"], "verbs": ["get", "create", "delete"]}]);
-    assert_eq!(role["rules"], rule);
+    assert_eq!(rendered.object("ClusterRole", "volumeviz-test").unwrap()["rules"], rights);
     assert_eq!(rendered.variable("check-installation", "VOLUMEVIZ_CHECK_SCAN"), "volumeviz-test");
     assert_eq!(rendered.files("check-installation", "controller"), ["password"]);
 }

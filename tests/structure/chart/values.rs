@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Rendered, list, template};
+use super::{Rendered, list, objects, refusal};
 
 #[test]
 fn what_the_schema_does_not_know_is_refused() {
@@ -32,7 +32,7 @@ fn what_the_schema_does_not_know_is_refused() {
         ("backup.persistence.size=big", "/backup/persistence/size"),
     ];
     for (value, named) in wrong {
-        let refused = template(&[value]).expect_err(value);
+        let refused = refusal(&[value]);
         assert!(refused.contains("values don't meet") && refused.contains(named), "{value}: {refused}");
     }
 }
@@ -66,7 +66,7 @@ fn what_is_extra_is_there_beside_what_the_chart_needs() {
 #[test]
 fn crds_are_kept_unless_the_values_say_otherwise() {
     let kept = |values: &[&str]| -> Vec<bool> {
-        let objects = template(values).unwrap();
+        let objects = objects(values);
         let crds = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
         crds.map(|crd| crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep").collect()
     };
