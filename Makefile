@@ -8,9 +8,11 @@ BINARY := target/$(TARGET)/image/volumeviz
 BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
 PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps e2fsprogs xfsprogs btrfs-progs
+BIN := $(or $(CLUSTER_BIN),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volumeviz/bin)
+HELM_DOCS := $(BIN)/helm-docs --log-level error --chart-search-root charts --sort-values-order file
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema
+.PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema chart-docs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,11 +42,16 @@ schema: setup ## Write src/migrate/schema.txt and docs/schema.md from the migrat
 	@tests/with-postgres tests/schema target/debug/volumeviz > src/migrate/schema.txt
 	@UPDATE=1 cargo test --locked --quiet --test structure
 
+chart-docs: setup ## Write the chart's README.md from its values
+	@$(HELM_DOCS)
+
 lint: setup ## Format, clippy, chart
 	$(call say,Linting)
 	@cargo fmt --check
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
-	@PATH="$${CLUSTER_BIN:-$${XDG_CACHE_HOME:-$$HOME/.cache}/volumeviz/bin}:$$PATH" helm lint --quiet charts/volumeviz
+	@$(BIN)/helm lint --quiet charts/volumeviz
+	@$(HELM_DOCS) --dry-run | diff charts/volumeviz/README.md - || { echo "charts/volumeviz/README.md is behind: run \`make chart-docs\`" >&2; exit 1; }
+	@tests/chart/conform
 
 deny: ## Licences, advisories and sources of dependencies (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

@@ -1,4 +1,5 @@
-//! Against a real kube-apiserver: what it refuses of a VolumeScan, what it defaults, and who leads.
+//! Against a real kube-apiserver: what it refuses of a VolumeScan, what it defaults, who leads, and whether it takes the
+//! chart.
 //!
 //! Run by `tests/with-apiserver`, which gives `KUBECONFIG`.
 
@@ -11,6 +12,7 @@
 )]
 
 mod alerts;
+mod chart;
 mod leader;
 mod schema;
 
@@ -40,6 +42,9 @@ fn examples(kind: &str) -> Vec<(String, DynamicObject)> {
     let mut found = Vec::new();
     for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
         let path = file.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         for document in serde_yaml::Deserializer::from_str(&text) {
             let object: DynamicObject = serde::Deserialize::deserialize(document).unwrap();

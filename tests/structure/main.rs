@@ -9,6 +9,7 @@
 )]
 
 mod chart;
+mod dashboards;
 mod documents;
 mod generated;
 mod layers;

@@ -41,7 +41,7 @@ pub(crate) fn controllers() -> BTreeSet<String> {
 }
 
 /// The same of an agent's.
-fn agents() -> BTreeSet<String> {
+pub(crate) fn agents() -> BTreeSet<String> {
     let mut registry = Registry::default();
     agent::metrics::Metrics::register(&mut registry).job_ended("Completed");
     names(registry, Role::Agent)

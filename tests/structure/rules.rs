@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::chart::objects;
-use crate::metrics::controllers;
+use crate::metrics::{agents, controllers};
 
 fn rules(values: &[&str]) -> Vec<Value> {
     objects(values).into_iter().filter(|object| object["kind"] == "PrometheusRule").collect()
@@ -21,9 +21,10 @@ fn alerts() -> Vec<Value> {
         .collect()
 }
 
-/// The names of our metrics in an expression.
-fn metrics(expr: &str) -> impl Iterator<Item = &str> {
-    expr.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.starts_with("volumeviz_"))
+/// The names of our metrics in an expression; histograms' without their endings.
+pub(crate) fn metrics(expr: &str) -> impl Iterator<Item = &str> {
+    let words = expr.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.starts_with("volumeviz_"));
+    words.map(|word| word.strip_suffix("_bucket").unwrap_or(word))
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn there_are_none_unless_asked_for() {
 
 #[tokio::test]
 async fn alerts_look_at_metrics_that_there_are() {
-    let told = controllers();
+    let told = &controllers() | &agents();
     for alert in alerts() {
         let expr = alert["expr"].as_str().unwrap();
         assert!(metrics(expr).next().is_some(), "{expr}");
@@ -56,4 +57,16 @@ fn each_alert_says_how_bad_it_is_and_what_to_look_at() {
         assert!(patience.is_some_and(|minutes| minutes > 0), "{alert}");
         assert!(text("/annotations/summary").ends_with('.') && text("/annotations/description").len() > 80, "{alert}");
     }
+}
+
+#[test]
+fn an_alert_names_its_page_where_there_is_one() {
+    let base = "https://example.com/runbook";
+    let [rule]: [Value; 1] =
+        rules(&["prometheusRule.enabled=true", &format!("prometheusRule.runbookBaseUrl={base}")]).try_into().unwrap();
+    for alert in rule["spec"]["groups"][0]["rules"].as_array().unwrap() {
+        let page = format!("{base}#{}", alert["alert"].as_str().unwrap().to_lowercase());
+        assert_eq!(alert["annotations"]["runbook_url"], page);
+    }
+    assert!(alerts().iter().all(|alert| alert["annotations"]["runbook_url"] == Value::Null));
 }

@@ -8,9 +8,6 @@ use volumeviz::domain::run::{NodeCounts, conclude};
 
 use crate::layers::sources;
 
-/// An alert that the chart does not have yet.
-const TO_COME: &str = "VolumeVizCertificateExpires";
-
 const CONDITIONS: &str = "src/crd/conditions.rs";
 /// Where the reasons of conditions stand, in that file.
 const REASONS: &str = "pub mod reason {";
@@ -79,7 +76,7 @@ fn of_the_database() -> BTreeSet<String> {
 /// Each chapter of the page with what it must have sections of.
 fn chapters() -> [(&'static str, BTreeSet<String>); 7] {
     [
-        ("Alerts", alerts().into_iter().chain([TO_COME.to_owned()]).collect()),
+        ("Alerts", alerts()),
         ("Conditions", types()),
         ("Reasons of conditions", names_in(CONDITIONS, REASONS)),
         ("Why the database cannot be used", of_the_database()),
@@ -123,11 +120,6 @@ fn there_is_a_section_for_each_and_none_for_another() {
             );
         }
     }
-}
-
-#[test]
-fn what_is_to_come_is_not_there_yet() {
-    assert!(!alerts().contains(TO_COME), "{TO_COME} is in the chart: TO_COME is for none any more");
 }
 
 /// What Kubernetes Events are named by is written where they are made; all other reasons are from the lists above.

@@ -18,99 +18,52 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of a pod: dict "root" $ "component" controller|agent|… "labels" those of the values. */}}
+{{- define "volumeviz.podLabels" -}}
+{{- $component := dict "app.kubernetes.io/component" .component -}}
+{{- toYaml (mergeOverwrite (include "volumeviz.labels" .root | fromYaml) $component (.labels | default dict)) -}}
+{{- end -}}
+
+{{/* What selects the pods of a component: dict "root" $ "component" controller|agent|…. */}}
+{{- define "volumeviz.selector" -}}
+{{ include "volumeviz.selectorLabels" .root }}
+app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "volumeviz.image" -}}
 {{ printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end -}}
 
+{{- define "volumeviz.imagePullSecrets" -}}
+{{- with .Values.imagePullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
 {{- define "volumeviz.agentSelector" -}}
 app.kubernetes.io/component=agent,app.kubernetes.io/instance={{ .Release.Name }}
 {{- end -}}
 
-{{/* Name of the Secret of a login: dict "root" $ "login" owner|controller|agent|superuser|tls. */}}
-{{- define "volumeviz.loginSecret" -}}
-{{- $existing := index .root.Values.database.existingSecrets .login -}}
-{{- default (printf "%s-database-%s" (include "volumeviz.fullname" .root) .login) $existing -}}
+{{/* Environment and mount by which every process of ours logs; the filter is read again when the file changes. */}}
+{{- define "volumeviz.logEnv" -}}
+- {name: VOLUMEVIZ_LOG_FILTER_FILE, value: /etc/volumeviz/log/filter}
+- {name: VOLUMEVIZ_LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 {{- end -}}
 
-{{/* Whether a certificate authority is known; empty when not. */}}
-{{- define "volumeviz.caSecret" -}}
-{{- if eq .Values.database.mode "bundled" -}}
-{{ include "volumeviz.loginSecret" (dict "root" . "login" "tls") }}
-{{- else -}}
-{{ .Values.database.external.caSecret }}
-{{- end -}}
+{{- define "volumeviz.logMount" -}}
+- {name: log, mountPath: /etc/volumeviz/log, readOnly: true}
 {{- end -}}
 
-{{/* Environment of a container that uses the database: dict "root" $ "login" owner|controller|agent. */}}
-{{- define "volumeviz.databaseEnv" -}}
-{{- $database := .root.Values.database -}}
-{{- if eq $database.mode "bundled" }}
-- {name: DB_HOST, value: {{ printf "%s-database.%s.svc" (include "volumeviz.fullname" .root) .root.Release.Namespace | quote }}}
-- {name: DB_PORT, value: "5432"}
-- {name: DB_SSLMODE, value: verify-full}
-{{- else }}
-{{- $direct := and (eq .login "owner") $database.external.direct.host }}
-- {name: DB_HOST, value: {{ required "database.external.host: where is your PostgreSQL?" (ternary $database.external.direct.host $database.external.host (not (empty $direct))) | quote }}}
-- {name: DB_PORT, value: {{ ternary $database.external.direct.port $database.external.port (not (empty $direct)) | quote }}}
-{{- if ne .login "owner" }}
-- {name: DB_POOLER, value: {{ $database.external.pooler }}}
-{{- end }}
-{{- if $database.external.clientCertificates }}
-- {name: DB_SSLCERT, value: /etc/volumeviz/database-{{ .login }}/tls.crt}
-- {name: DB_SSLKEY, value: /etc/volumeviz/database-{{ .login }}/tls.key}
-{{- end }}
-{{- with $database.external.sslMode }}
-- {name: DB_SSLMODE, value: {{ . | quote }}}
-{{- end }}
-{{- end }}
-{{- if include "volumeviz.caSecret" .root }}
-- {name: DB_SSLROOTCERT, value: /etc/volumeviz/database-ca/ca.crt}
-{{- end }}
-- {name: DB_NAME, value: {{ $database.name | quote }}}
-- name: DB_USER
-  valueFrom: {secretKeyRef: {name: {{ include "volumeviz.loginSecret" . }}, key: username}}
-- {name: DB_PASSWORD_FILE, value: /etc/volumeviz/database-{{ .login }}/password}
-- {name: DB_MAX_OPEN_CONNS, value: {{ $database.pool.maxOpenConns | quote }}}
-- {name: DB_MAX_IDLE_CONNS, value: {{ $database.pool.maxIdleConns | quote }}}
-- {name: DB_CONN_MAX_LIFETIME, value: {{ $database.pool.connMaxLifetime | quote }}}
-- {name: DB_CONN_MAX_IDLE_TIME, value: {{ $database.pool.connMaxIdleTime | quote }}}
-- {name: DB_LOG_QUERIES, value: {{ $database.logQueries | quote }}}
-- {name: DB_SLOW_QUERY_THRESHOLD, value: {{ $database.slowQueryThreshold | quote }}}
-- {name: DB_ENABLE_METRICS, value: {{ $database.enableMetrics | quote }}}
-- {name: VOLUMEVIZ_LOG, value: {{ .root.Values.log.filter | quote }}}
-- {name: VOLUMEVIZ_LOG_FORMAT, value: {{ .root.Values.log.format | quote }}}
-{{- end -}}
-
-{{- define "volumeviz.databaseMounts" -}}
-- {name: database-{{ .login }}, mountPath: /etc/volumeviz/database-{{ .login }}, readOnly: true}
-{{- if include "volumeviz.caSecret" .root }}
-- {name: database-ca, mountPath: /etc/volumeviz/database-ca, readOnly: true}
-{{- end }}
-{{- end -}}
-
-{{- define "volumeviz.loginVolume" -}}
-- name: database-{{ .login }}
-  secret:
-    secretName: {{ include "volumeviz.loginSecret" . }}
-    # libpq refuses a key that everybody may read.
-    defaultMode: 0440
-    items:
-      - {key: password, path: password}
-      {{- if and (eq .root.Values.database.mode "external") .root.Values.database.external.clientCertificates }}
-      - {key: tls.crt, path: tls.crt}
-      - {key: tls.key, path: tls.key}
-      {{- end }}
-{{- end -}}
-
-{{- define "volumeviz.caVolume" -}}
-{{- with include "volumeviz.caSecret" . }}
-- name: database-ca
-  secret:
-    secretName: {{ . }}
-    items: [{key: ca.crt, path: ca.crt}]
-{{- end }}
+{{- define "volumeviz.logVolume" -}}
+- {name: log, configMap: {name: {{ include "volumeviz.fullname" . }}-log}}
 {{- end -}}
 
 {{/* What the Pod Security Standard "restricted" asks of a container. */}}
@@ -120,4 +73,27 @@ readOnlyRootFilesystem: true
 runAsNonRoot: true
 capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* Annotations of what `helm test` makes; the argument says in which order. */}}
+{{- define "volumeviz.testHook" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{/* Pods of components, as peers of a NetworkPolicy: dict "root" $ "components" list. */}}
+{{- define "volumeviz.peers" -}}
+{{- $root := .root -}}
+{{- range $index, $component := .components }}
+{{- if $index }}{{ print "\n" }}{{ end -}}
+- podSelector: {matchLabels: {{ include "volumeviz.selector" (dict "root" $root "component" $component) | fromYaml | toJson }}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where to read what to do about an alert: dict "root" $ "alert" its name. */}}
+{{- define "volumeviz.runbook" -}}
+{{- with .root.Values.prometheusRule.runbookBaseUrl -}}
+runbook_url: {{ printf "%s#%s" . (lower $.alert) | quote }}
+{{- end -}}
 {{- end -}}

@@ -1,0 +1,97 @@
+//! What Chart.yaml and README.md say of the chart.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use volumeviz::crd::{VolumeAlertSpec, VolumeScanSpec};
+
+use super::{Rendered, chart};
+
+fn metadata() -> Value {
+    serde_yaml::from_str(&fs::read_to_string(chart().join("Chart.yaml")).unwrap()).unwrap()
+}
+
+/// An annotation for Artifact Hub, which is a list of objects.
+fn annotation(name: &str) -> Vec<Value> {
+    let metadata = metadata();
+    let text = metadata["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap();
+    serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn the_chart_is_of_this_version() {
+    assert_eq!(metadata()["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_images_are_those_of_the_pods() {
+    let told: BTreeSet<String> =
+        annotation("images").iter().map(|image| image["image"].as_str().unwrap().to_owned()).collect();
+    let values = ["database.mode=bundled", "database.existingSecrets.superuser=s", "database.existingSecrets.tls=t"];
+    let used =
+        Rendered::with(&values).0.into_values().map(|(container, _)| container["image"].as_str().unwrap().to_owned());
+    assert_eq!(told, used.collect());
+}
+
+#[test]
+fn the_crds_are_those_of_the_code() {
+    let told: BTreeSet<String> =
+        annotation("crds").iter().map(|crd| json!([crd["name"], crd["kind"], crd["version"]]).to_string()).collect();
+    let ours = volumeviz::crd::manifests().unwrap().into_iter().map(|manifest| {
+        let crd: Value = serde_yaml::from_str(&manifest.yaml).unwrap();
+        json!([crd["metadata"]["name"], crd["spec"]["names"]["kind"], crd["spec"]["versions"][0]["name"]]).to_string()
+    });
+    assert_eq!(told, ours.collect());
+    for example in annotation("crdsExamples") {
+        match example["kind"].as_str().unwrap() {
+            "VolumeScan" => drop(VolumeScanSpec::deserialize(&example["spec"]).unwrap()),
+            "VolumeAlert" => drop(VolumeAlertSpec::deserialize(&example["spec"]).unwrap()),
+            other => panic!("no example is known for {other}"),
+        }
+    }
+}
+
+/// README.md is generated from values.yaml; `make lint` says when it is behind.
+#[test]
+fn every_value_is_described() {
+    let readme = fs::read_to_string(chart().join("README.md")).unwrap();
+    let (_, table) = readme.split_once("| Key | Type | Default | Description |\n").unwrap();
+    let rows: Vec<&str> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 80, "{}", rows.len());
+    for row in rows {
+        let description = row.trim_end_matches('|').rsplit_once(" | ").unwrap().1.trim();
+        assert!(description.len() > 3 && description.ends_with(['.', ')']), "{row}");
+    }
+}
+
+/// A value that templates use and values.yaml does not name would be neither described nor checked.
+#[test]
+fn the_schema_knows_the_values_that_there_are_and_no_others() {
+    let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let values: Value = serde_yaml::from_str(&text).unwrap();
+    let schema: Value = serde_json::from_str(&fs::read_to_string(chart().join("values.schema.json")).unwrap()).unwrap();
+    let mut unlike = Vec::new();
+    compare("", &values, &schema, &schema["definitions"], &mut unlike);
+    assert_eq!(unlike, ["global is in the schema alone"], "Helm's own");
+}
+
+/// Kubernetes' own types are not described by values.yaml: these definitions are whatever a user gives.
+fn compare(path: &str, values: &Value, schema: &Value, definitions: &Value, unlike: &mut Vec<String>) {
+    let ours = schema.get("properties").or_else(|| {
+        let name = schema["$ref"].as_str()?.rsplit('/').next()?;
+        (name == "monitor").then(|| &definitions[name]["properties"])
+    });
+    let Some(properties) = ours.and_then(Value::as_object) else { return };
+    let none = serde_json::Map::new();
+    let there = values.as_object().unwrap_or(&none);
+    for name in there.keys().chain(properties.keys()).collect::<BTreeSet<_>>() {
+        let path = format!("{path}{}{name}", if path.is_empty() { "" } else { "." });
+        match (there.get(name), properties.get(name)) {
+            (Some(value), Some(schema)) => compare(&path, value, schema, definitions, unlike),
+            (Some(_), None) => unlike.push(format!("{path} is a value alone")),
+            (None, _) => unlike.push(format!("{path} is in the schema alone")),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the chart makes of its values, as Helm renders it.
+
+mod controller;
+mod database;
+mod metadata;
+mod names;
+mod network;
+mod security;
+mod values;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A release with its own database and backups.
+const VALUES: [&str; 6] = [
+    "database.mode=external",
+    "database.external.host=database.example.com",
+    "database.existingSecrets.owner=owner",
+    "database.existingSecrets.controller=controller",
+    "database.existingSecrets.agent=agent",
+    "backup.enabled=true",
+];
+
+/// Helm, as `make setup` builds it.
+fn helm() -> PathBuf {
+    let folder = env::var("CLUSTER_BIN").map_or_else(
+        |_| {
+            let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
+            cache.unwrap_or_else(|_| Path::new(&env::var("HOME").unwrap()).join(".cache")).join("volumeviz/bin")
+        },
+        PathBuf::from,
+    );
+    folder.join("helm")
+}
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz")
+}
+
+/// Renders such a release with more arguments.
+fn template(arguments: &[impl AsRef<OsStr>]) -> Output {
+    let mut command = Command::new(helm());
+    command.args(["template", "volumeviz"]).arg(chart()).args(arguments);
+    command.output().expect("helm: `make setup` builds it")
+}
+
+/// Arguments by which Helm takes these values.
+fn set(values: &[&str]) -> Vec<String> {
+    VALUES.iter().chain(values).flat_map(|value| ["--set".to_owned(), (*value).to_owned()]).collect()
+}
+
+/// Why Helm makes nothing of such values.
+fn refusal(values: &[&str]) -> String {
+    let output = template(&set(values));
+    assert!(!output.status.success(), "{values:?} are taken");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn parsed(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let documents = serde_yaml::Deserializer::from_slice(&output.stdout);
+    documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
+}
+
+/// All objects of such a release.
+pub(crate) fn objects(values: &[&str]) -> Vec<Value> {
+    parsed(&template(&set(values)))
+}
+
+/// The specification of the pods that an object makes.
+fn pod_of(object: &Value) -> Option<&Value> {
+    match object["kind"].as_str()? {
+        "Pod" => object.get("spec"),
+        "CronJob" => object.pointer("/spec/jobTemplate/spec/template/spec"),
+        _ => object.pointer("/spec/template/spec"),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The containers of such a release, by name, and the pod of each; all its objects.
+struct Rendered(BTreeMap<String, (Value, Value)>, Vec<Value>);
+
+impl Rendered {
+    fn with(values: &[&str]) -> Self {
+        Self::of(objects(values))
+    }
+
+    fn of(objects: Vec<Value>) -> Self {
+        let mut containers = BTreeMap::new();
+        for pod in objects.iter().filter_map(pod_of) {
+            for container in list(&pod["containers"]) {
+                containers.insert(container["name"].as_str().unwrap().to_owned(), (container.clone(), pod.clone()));
+            }
+        }
+        Self(containers, objects)
+    }
+
+    fn object(&self, kind: &str, name: &str) -> Option<&Value> {
+        self.1.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+    }
+
+    /// The pod of a container.
+    fn pod(&self, container: &str) -> &Value {
+        &self.0[container].1
+    }
+
+    /// A variable of a container; empty when it is not set.
+    fn variable(&self, container: &str, name: &str) -> &str {
+        let found = list(&self.0[container].0["env"]).iter().find(|variable| variable["name"] == name);
+        found.map_or("", |variable| variable["value"].as_str().unwrap())
+    }
+
+    /// The rules about a resource in the Role of this name.
+    fn rules(&self, role: &str, resource: &str) -> Vec<&Value> {
+        let role = self.object("Role", role).unwrap();
+        list(&role["rules"])
+            .iter()
+            .filter(|rule| list(&rule["resources"]).iter().any(|named| named == resource))
+            .collect()
+    }
+
+    /// Files of the Secret of this name that the pod of a container has.
+    fn files(&self, container: &str, secret: &str) -> Vec<&str> {
+        let mounted =
+            list(&self.pod(container)["volumes"]).iter().filter(|volume| volume["secret"]["secretName"] == secret);
+        mounted.flat_map(|volume| list(&volume["secret"]["items"])).map(|item| item["path"].as_str().unwrap()).collect()
+    }
+}

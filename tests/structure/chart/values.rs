@@ -1,0 +1,76 @@
+//! Values that are wrong are refused with their names, and those that are right arrive.
+
+use serde_json::json;
+
+use super::{Rendered, list, objects, refusal};
+
+#[test]
+fn what_the_schema_does_not_know_is_refused() {
+    let wrong = [
+        ("agents.tolerations=null", "agents"),
+        ("agent.maxUnavailable=1", "maxUnavailable"),
+        ("agent.updateStrategy.type=Recreate", "/agent/updateStrategy/type"),
+        (
+            "agent.updateStrategy.rollingUpdate.maxUnavailable=many",
+            "/agent/updateStrategy/rollingUpdate/maxUnavailable",
+        ),
+        ("agent.seLinuxOptions.kind=spc_t", "kind"),
+        ("agent.docker.dataRoot=var", "/agent/docker/dataRoot"),
+        ("agent.tolerations[0].operator=Exist", "/agent/tolerations/0/operator"),
+        ("agent.resources.limit.memory=1Gi", "limit"),
+        ("controller.resources.limits.memory=1 GB", "/controller/resources/limits/memory"),
+        ("controller.replicas=two", "/controller/replicas"),
+        ("controller.podLabels.app\\.kubernetes\\.io/name=other", "app.kubernetes.io/name"),
+        ("controller.topologySpreadConstraints[0].maxSkew=1", "/controller/topologySpreadConstraints/0"),
+        ("controller.extraEnv[0].value=a", "/controller/extraEnv/0"),
+        ("controller.extraVolumeMounts[0].name=a", "/controller/extraVolumeMounts/0"),
+        ("controller.nodeSelector.ssd=true", "/controller/nodeSelector/ssd"),
+        ("maintain.extraVolumes=null", "extraVolumes"),
+        ("crds.keep=yes", "/crds/keep"),
+        ("tests.timeout=soon", "/tests/timeout"),
+        ("database.mode=mysql", "/database/mode"),
+        ("backup.persistence.size=big", "/backup/persistence/size"),
+    ];
+    for (value, named) in wrong {
+        let refused = refusal(&[value]);
+        assert!(refused.contains("values don't meet") && refused.contains(named), "{value}: {refused}");
+    }
+}
+
+#[test]
+fn what_is_extra_is_there_beside_what_the_chart_needs() {
+    let mut values = vec!["extraObjects[0]=kind: ConfigMap\nmetadata: {name: \"{{ .Release.Name }}-more\"}".to_owned()];
+    for container in ["controller", "maintain", "agent"] {
+        values.push(format!("{container}.extraEnv[0].name=MORE,{container}.extraEnv[0].value={container}"));
+        values.push(format!(
+            "{container}.extraVolumeMounts[0].name=more,{container}.extraVolumeMounts[0].mountPath=/more"
+        ));
+    }
+    for pod in ["controller", "agent"] {
+        values.push(format!("{pod}.extraVolumes[0].name=more,{pod}.extraVolumes[0].configMap.name=more"));
+        values.push(format!("{pod}.priorityClassName=high"));
+    }
+    let rendered = Rendered::with(&values.iter().map(String::as_str).collect::<Vec<_>>());
+    for container in ["controller", "maintain", "agent"] {
+        assert_eq!(rendered.variable(container, "MORE"), container);
+        assert!(!rendered.variable(container, "DB_HOST").is_empty(), "{container}");
+        let (container, pod) = &rendered.0[container];
+        let more = list(&container["volumeMounts"]).iter().find(|mount| mount["name"] == "more").unwrap();
+        assert_eq!(more["mountPath"], "/more");
+        assert!(list(&pod["volumes"]).contains(&json!({"name": "more", "configMap": {"name": "more"}})));
+        assert_eq!(pod["priorityClassName"], "high");
+    }
+    assert!(rendered.object("ConfigMap", "volumeviz-more").is_some());
+}
+
+#[test]
+fn crds_are_kept_unless_the_values_say_otherwise() {
+    let kept = |values: &[&str]| -> Vec<bool> {
+        let objects = objects(values);
+        let crds = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
+        crds.map(|crd| crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep").collect()
+    };
+    assert_eq!(kept(&[]), [true, true]);
+    assert_eq!(kept(&["crds.keep=false"]), [false, false]);
+    assert_eq!(kept(&["crds.enabled=false"]), [false; 0]);
+}

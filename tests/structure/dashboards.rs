@@ -1,0 +1,75 @@
+//! The Grafana dashboards show metrics that there are, and say what each panel is.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::chart::objects;
+use crate::metrics::{agents, controllers};
+use crate::rules::metrics;
+
+/// Every dashboard, by the name of its ConfigMap.
+fn dashboards(values: &[&str]) -> Vec<(Value, Value)> {
+    let maps = objects(values).into_iter().filter(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1");
+    maps.map(|map| {
+        let [text] = map["data"].as_object().unwrap().values().collect::<Vec<_>>()[..] else { panic!("one each") };
+        (map["metadata"].clone(), serde_json::from_str(text.as_str().unwrap()).unwrap())
+    })
+    .collect()
+}
+
+/// The panels of a dashboard that show something.
+fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
+}
+
+#[test]
+fn there_are_two_for_the_sidecar_if_asked_for() {
+    assert!(dashboards(&[]).is_empty());
+    let chosen =
+        dashboards(&["dashboards.enabled=true", "dashboards.namespace=grafana", "dashboards.annotations.folder=a"]);
+    assert_eq!(chosen.len(), 2);
+    for (metadata, _) in &chosen {
+        assert_eq!(
+            (metadata["namespace"].as_str(), metadata["annotations"]["folder"].as_str()),
+            (Some("grafana"), Some("a"))
+        );
+    }
+    let uids: BTreeSet<_> = chosen.iter().map(|(_, dashboard)| dashboard["uid"].as_str().unwrap()).collect();
+    assert_eq!(uids.len(), 2, "{uids:?}");
+}
+
+#[tokio::test]
+async fn every_panel_and_variable_asks_for_metrics_that_there_are() {
+    let told = &controllers() | &agents();
+    for (_, dashboard) in dashboards(&["dashboards.enabled=true"]) {
+        let targets = panels(&dashboard).flat_map(|panel| panel["targets"].as_array().unwrap());
+        let variables = dashboard["templating"]["list"].as_array().unwrap().iter();
+        let queries = variables.filter(|variable| variable["type"] == "query").map(|variable| &variable["query"]);
+        for asked in targets.map(|target| &target["expr"]).chain(queries).map(|asked| asked.as_str().unwrap()) {
+            assert!(metrics(asked).next().is_some(), "{asked}");
+            let unknown: Vec<&str> = metrics(asked).filter(|name| !told.contains(*name)).collect();
+            assert!(unknown.is_empty(), "{unknown:?} in {asked}");
+        }
+    }
+}
+
+#[test]
+fn every_panel_says_what_it_is_and_has_its_place() {
+    for (_, dashboard) in dashboards(&["dashboards.enabled=true"]) {
+        let mut titles = BTreeSet::new();
+        let mut taken = BTreeSet::new();
+        for panel in panels(&dashboard) {
+            let title = panel["title"].as_str().unwrap();
+            assert!(!title.is_empty() && titles.insert(title), "{title}: twice");
+            assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{title}");
+            assert!(panel["fieldConfig"]["defaults"]["unit"].as_str().is_some_and(|unit| !unit.is_empty()), "{title}");
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+            let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+            assert!(x + w <= 24, "{title}");
+            for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+                assert!(taken.insert(cell), "{title} lies on another");
+            }
+        }
+    }
+}
