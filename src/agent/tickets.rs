@@ -47,7 +47,7 @@ pub(super) async fn serve(listener: TcpListener, directory: &Path, router: Route
     let mut server = axum_server::from_tcp_rustls(listener.into_std()?, config.clone())?.http1_only();
     server.http_builder().http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     tokio::select! {
-        served = server.serve(router.into_make_service()) => Ok(served?),
+        ended = server.serve(router.into_make_service()) => Ok(ended?),
         never = follow(directory, credentials, config) => match never {},
     }
 }

@@ -131,11 +131,15 @@ impl Metrics {
             metrics.certificates_expire.clone(),
         );
         registry.register_collector(Box::new(metrics.contents.clone()));
-        // A series that begins with its first event hides it from `increase`.
-        for result in [RunResult::Succeeded, RunResult::Partial, RunResult::Failed, RunResult::Cancelled] {
-            drop(metrics.runs.get_or_create(&Ended { result: result.as_str() }));
-        }
+        metrics.begin();
         metrics
+    }
+
+    /// A series that begins with its first event hides it from `increase`.
+    fn begin(&self) {
+        for result in [RunResult::Succeeded, RunResult::Partial, RunResult::Failed, RunResult::Cancelled] {
+            drop(self.runs.get_or_create(&Ended { result: result.as_str() }));
+        }
     }
 
     /// Counts a pass over an object of this kind that began at `started`.

@@ -104,21 +104,21 @@ async fn asked(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     if !allowed::is_allowed(method, uri, request.headers()) {
         let path: String = uri.to_string().chars().take(MAX_LOGGED).collect();
         tracing::warn!(%method, ?path, "refused a request");
-        return refuse(StatusCode::FORBIDDEN, "docker-proxy passes on only what an agent reads".to_owned());
+        return refuse(StatusCode::FORBIDDEN, "docker-proxy passes on only what an agent reads");
     }
     let Ok(_turn) = proxy.turns.try_acquire() else {
-        return refuse(StatusCode::TOO_MANY_REQUESTS, "docker-proxy is busy".to_owned());
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "docker-proxy is busy");
     };
     let path_and_query = uri.path_and_query().map_or("/", |asked| asked.as_str());
     match tokio::time::timeout(ANSWER_TIMEOUT, proxy.pass_on(path_and_query)).await {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => refusal.into_response(),
-        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, format!("Docker did not answer within {ANSWER_TIMEOUT:?}")),
+        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, &format!("Docker did not answer within {ANSWER_TIMEOUT:?}")),
     }
 }
 
 /// In the form of Docker's own errors.
-fn refuse(status: StatusCode, message: String) -> Response {
+fn refuse(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"message": message}))).into_response()
 }
 
@@ -139,7 +139,7 @@ impl IntoResponse for Refusal {
             Self::NoSocket(_) => NO_SOCKET,
             Self::Connect(..) | Self::Ask(..) => StatusCode::BAD_GATEWAY.as_u16(),
         };
-        refuse(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), self.to_string())
+        refuse(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), &self.to_string())
     }
 }
 

@@ -156,8 +156,7 @@ fn refused(who: Confined) -> Vec<c_long> {
 fn program(refused: &[c_long]) -> Result<BpfProgram, seccompiler::Error> {
     let rules: BTreeMap<i64, _> =
         refused.iter().flat_map(|call| numbers(*call)).map(|number| (number, Vec::new())).collect();
-    #[expect(clippy::cast_sign_loss, reason = "a positive number of errno.h")]
-    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     Ok(SeccompFilter::new(rules, SeccompAction::Allow, refuse, ARCHITECTURE)?.try_into()?)
 }
 

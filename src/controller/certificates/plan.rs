@@ -79,13 +79,12 @@ impl Certificates {
         let mut authorities = authorities(&self.controller.authorities, now);
         let signs = authorities.first().and_then(|(newest, _)| Authority::from_pem(newest, &self.authority_key).ok());
         let lasts = authorities.first().is_some_and(|(_, said)| said.not_after - now > RENEW_AUTHORITY);
-        let authority = match signs.filter(|_| lasts) {
-            Some(authority) => authority,
-            None => {
-                let authority = Authority::new(now)?;
-                authorities.insert(0, (authority.certificate().to_owned(), said(authority.certificate())?));
-                authority
-            }
+        let authority = if let Some(authority) = signs.filter(|_| lasts) {
+            authority
+        } else {
+            let authority = Authority::new(now)?;
+            authorities.insert(0, (authority.certificate().to_owned(), said(authority.certificate())?));
+            authority
         };
         let bundle: String = authorities.iter().map(|(certificate, _)| certificate.as_str()).collect();
         let vouching: Vec<&Said> = authorities.iter().map(|(_, said)| said).collect();
