@@ -68,7 +68,7 @@ fn make_volumes() {
 fn slow_down_agents() {
     let limit = "get daemonset -n volumeviz volumeviz-agent -o jsonpath={.spec.template.spec.containers[0].resources.limits.cpu}";
     if kubectl(limit) != SLOW {
-        let all_at_once = "agent.maxUnavailable=100%";
+        let all_at_once = "agent.updateStrategy.rollingUpdate.maxUnavailable=100%";
         let limit = format!("agent.resources.limits.cpu={SLOW},{all_at_once}");
         install(&["--set", &limit, "--wait", "--timeout", "3m"]).unwrap();
     }
