@@ -15,6 +15,8 @@ mod database;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod life;
+mod release;
+mod security;
 
 use std::collections::BTreeMap;
 use std::fs;

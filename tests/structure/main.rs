@@ -18,3 +18,4 @@ mod notifications;
 mod reference;
 mod rules;
 mod runbook;
+mod security;

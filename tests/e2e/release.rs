@@ -1,0 +1,97 @@
+//! The installation as Helm sees it: tested, upgraded and rolled back while it works, removed.
+
+use super::*;
+
+#[test]
+fn helm_test_passes_and_leaves_nothing() {
+    let told = run("helm", &["test", "volumeviz", "-n", "volumeviz", "--timeout", "3m"]);
+    assert!(told.contains("Succeeded"), "{told}");
+    let left = kubectl("get pods,serviceaccounts -n volumeviz -l app.kubernetes.io/instance=volumeviz -o name");
+    assert!(!left.contains("volumeviz-test"), "{left}");
+    assert_eq!(kubectl("get volumescans -o name"), "");
+}
+
+/// `helm test` says what is wrong, not only that something is.
+#[test]
+fn helm_test_fails_with_the_reason() {
+    scale("deployment/volumeviz-controller", 0);
+    let arguments = ["test", "volumeviz", "-n", "volumeviz", "--timeout", "1m", "--logs"];
+    let failed = try_run("helm", &arguments).expect_err("without a controller it cannot pass");
+    let logs = try_run("kubectl", &["logs", "-n", "volumeviz", "volumeviz-test"]).unwrap_or_default();
+    scale("deployment/volumeviz-controller", 2);
+    kubectl("delete pod -n volumeviz volumeviz-test --ignore-not-found");
+    drop(try_run("kubectl", &["delete", "volumescan", "volumeviz-test", "--ignore-not-found"]));
+    assert!(
+        format!("{failed}{logs}").contains("does a controller run?") || failed.contains("timed out"),
+        "{failed}{logs}"
+    );
+}
+
+/// The chart as of another version, whose pods are all replaced.
+fn another_version() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/volumeviz");
+    run("cp", &["-r", chart, folder.path().to_str().unwrap()]);
+    let meta = folder.path().join("volumeviz/Chart.yaml");
+    let text = fs::read_to_string(&meta).unwrap().replace("\nversion: 0.1.0", "\nversion: 0.1.1");
+    assert!(text.contains("\nversion: 0.1.1"));
+    fs::write(meta, text).unwrap();
+    folder
+}
+
+#[test]
+fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
+    for node in ["node-1", "node-2", "node-3"] {
+        in_node(
+            node,
+            "for n in $(seq 12); do docker volume create work-$n >/dev/null; cd /var/lib/docker/volumes/work-$n/_data; seq 500 | xargs touch; done",
+        );
+    }
+    // Slow enough to last through both.
+    let spec = json!({"volumeSelector": {"names": ["work-*"]}, "limits": {"entriesPerSecond": 100, "parallelVolumes": 1}, "schedule": "0 0 1 1 *"});
+    let scan = Scan::new("through", &spec);
+    scan.until(20, "Scheduled", ("True", "Scheduled"));
+    kubectl("patch volumescan through --type=merge -p {\"spec\":{\"trigger\":\"go\"}}");
+    wait(30, "volumes to be final", || (sql("SELECT count(*) > 2 FROM scan_results") == "t").then_some(()));
+    let revision = || run("helm", &["history", "volumeviz", "-n", "volumeviz", "--max", "1", "-o", "json"]);
+    let before = revision();
+    let chart = another_version();
+    let path = chart.path().join("volumeviz");
+    run(
+        "helm",
+        &[
+            "upgrade",
+            "volumeviz",
+            path.to_str().unwrap(),
+            "-n",
+            "volumeviz",
+            "--reuse-values",
+            "--wait",
+            "--timeout",
+            "4m",
+        ],
+    );
+    assert_ne!(revision(), before);
+    let upgraded = get("daemonset volumeviz-agent -n volumeviz");
+    assert_eq!(upgraded["spec"]["template"]["metadata"]["labels"]["helm.sh/chart"], "volumeviz-0.1.1");
+    run("helm", &["rollback", "volumeviz", "-n", "volumeviz", "--wait", "--timeout", "4m"]);
+    let status = wait(180, "the run to end", || {
+        let status = scan.status();
+        (!status["lastRun"].is_null()).then_some(status)
+    });
+    assert_eq!(status["lastRun"]["result"], "Succeeded", "{status}");
+    assert_eq!(status["totals"]["measured"], 36, "{status}");
+    let run_id = &status["lastRun"]["id"];
+    let doubled = sql(&format!(
+        "SELECT count(*) - count(DISTINCT volume_id) FROM scan_results r JOIN scan_jobs j ON j.id = r.scan_job_id WHERE j.run_id = {run_id}"
+    ));
+    assert_eq!(doubled, "0", "a finished volume is measured once");
+    assert_eq!(
+        sql(&format!("SELECT max(attempt) FROM scan_jobs WHERE run_id = {run_id}")),
+        "1",
+        "no attempt is lost to an upgrade"
+    );
+    for node in ["node-1", "node-2", "node-3"] {
+        in_node(node, "docker volume ls --quiet | grep ^work- | xargs docker volume rm >/dev/null");
+    }
+}

@@ -1,0 +1,242 @@
+//! What each part may do, seen from outside; and that no secret is told anywhere.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// Capabilities of a process, by `linux/capability.h`.
+const CAP_DAC_READ_SEARCH: &str = "0000000000000004";
+const NONE: &str = "0000000000000000";
+
+/// `/proc/PID/status` of the only process of ours with these arguments on a node.
+fn process(node: &str, subcommand: &str) -> (String, String) {
+    let pid = pid(node, &format!("^/volumeviz {subcommand}"));
+    let status = in_node(node, &format!("cat /proc/{pid}/status"));
+    (pid, status)
+}
+
+fn value<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
+}
+
+#[test]
+fn agents_and_proxies_can_do_no_more_than_they_must() {
+    for (subcommand, capabilities) in [("agent", CAP_DAC_READ_SEARCH), ("docker-proxy", NONE)] {
+        let (pid, status) = process("node-1", subcommand);
+        for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
+            let expected = if matches!(set, "CapInh" | "CapAmb") { NONE } else { capabilities };
+            assert_eq!(value(&status, set), expected, "{subcommand}: {set}");
+        }
+        assert_eq!((value(&status, "NoNewPrivs"), value(&status, "Seccomp")), ("1", "2"), "{subcommand}");
+        // The runtime's filter, and our own on top of it: it was tried before it was logged.
+        assert_eq!(value(&status, "Seccomp_filters"), "2", "{subcommand}");
+        let logs = kubectl(&format!("logs -n volumeviz {} -c {subcommand}", pod("agent", "node-1")));
+        assert!(logs.contains("system calls are refused"), "{logs}");
+        let mounts = in_node("node-1", &format!("cat /proc/{pid}/mountinfo"));
+        let writable: Vec<&str> = mounts.lines().filter(|line| is_on_a_disk(line) && !line.contains(" ro,")).collect();
+        let may_write = if subcommand == "agent" {
+            "/etc/hosts /dev/termination-log /etc/hostname /etc/resolv.conf"
+        } else {
+            "/run/volumeviz /etc/hosts /dev/termination-log /etc/hostname /etc/resolv.conf"
+        };
+        for line in writable {
+            let place = line.split(' ').nth(4).unwrap();
+            assert!(may_write.split(' ').any(|may| may == place), "{subcommand} may write {line}");
+        }
+        let sees_socket = in_node(
+            "node-1",
+            &format!("find /proc/{pid}/root/host /proc/{pid}/root/run -name '*.sock' 2>/dev/null || true"),
+        );
+        assert_eq!(sees_socket.contains("/host/socket/docker.sock"), subcommand == "docker-proxy", "{sees_socket}");
+    }
+}
+
+/// Not of the kernel's own making.
+fn is_on_a_disk(line: &str) -> bool {
+    let type_ = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    !matches!(type_, "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2")
+}
+
+/// Docker's own client, at the socket that agents have.
+#[test]
+fn docker_cannot_be_changed_through_the_proxy() {
+    let uid = kubectl(&format!("get pod -n volumeviz {} -o jsonpath={{.metadata.uid}}", pod("agent", "node-1")));
+    let socket = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/docker-proxy/docker.sock");
+    let docker = |arguments: &str| try_in_node("node-1", &format!("docker --host unix://{socket} {arguments}"));
+    in_node("node-1", "docker volume create kept >/dev/null");
+    assert!(docker("volume ls --quiet").unwrap().contains("kept"), "what agents ask is answered");
+    let refused = [
+        "volume create made",
+        "volume rm kept",
+        "volume inspect kept",
+        "run --rm busybox true",
+        "exec x true",
+        "system df",
+        "system prune --force",
+        "pull busybox",
+        "events --since 1h --until 0s",
+        "network create made",
+        "ps",
+    ];
+    for command in refused {
+        let said = docker(command).expect_err(command);
+        assert!(said.contains("docker-proxy passes on only what an agent reads"), "{command}: {said}");
+    }
+    let volumes = in_node("node-1", "docker volume ls --quiet");
+    assert!(volumes.contains("kept") && !volumes.contains("made"), "{volumes}");
+    in_node("node-1", "docker volume rm kept >/dev/null");
+}
+
+/// What `kubectl auth can-i --list` tells of each account, without what every account may.
+#[test]
+fn rights_in_kubernetes_are_exactly_these() {
+    let mut told = String::new();
+    for (account, namespace) in [
+        ("volumeviz-controller", "volumeviz"),
+        ("volumeviz-controller", "default"),
+        ("volumeviz-controller", "kube-system"),
+        ("volumeviz-agent", "volumeviz"),
+        ("default", "volumeviz"),
+    ] {
+        let list = |account: &str| {
+            let user = format!("--as=system:serviceaccount:volumeviz:{account}");
+            let groups = [
+                "--as-group=system:serviceaccounts",
+                "--as-group=system:serviceaccounts:volumeviz",
+                "--as-group=system:authenticated",
+            ];
+            let asked = [&["auth", "can-i", "--list", "--no-headers", "-n", namespace, &user][..], &groups].concat();
+            let lines = run("kubectl", &asked);
+            lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<BTreeSet<_>>()
+        };
+        told += &format!("# {account} in {namespace}\n");
+        for line in list(account).difference(&list("nobody")) {
+            told += &format!("{line}\n");
+        }
+    }
+    let expected = include_str!("rights.txt");
+    assert!(told == expected, "tests/e2e/rights.txt is to be:\n{told}");
+}
+
+/// Secrets of the installation that must not be seen: passwords, keys, tokens, a receiver's address and header.
+fn canaries() -> BTreeSet<String> {
+    let secrets = get("secrets -n volumeviz");
+    let mut canaries = BTreeSet::new();
+    for secret in secrets["items"].as_array().unwrap() {
+        let helms_own = secret["type"].as_str().unwrap().starts_with("helm.sh/");
+        for (key, value) in secret["data"].as_object().into_iter().flatten() {
+            let is_public = matches!(key.as_str(), "username" | "ca.crt" | "tls.crt");
+            if is_public || helms_own {
+                continue;
+            }
+            let value = String::from_utf8(base64(value.as_str().unwrap())).unwrap();
+            // Of a key, each line that is not its frame.
+            canaries
+                .extend(value.lines().filter(|line| line.len() >= 8 && !line.starts_with("-----")).map(str::to_owned));
+        }
+    }
+    let tokens =
+        "find /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected -name token -exec cat {} \\; -exec echo \\;";
+    for node in ["node-1", "node-2", "node-3"] {
+        canaries.extend(in_node(node, tokens).lines().filter(|line| line.len() > 20).map(str::to_owned));
+    }
+    canaries
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+/// Everything that the installation shows to whoever may look: logs at the most talkative level, objects, Events, metrics, the database.
+fn shown() -> Vec<(String, String)> {
+    let mut shown = Vec::new();
+    for pod in get("pods -n volumeviz")["items"].as_array().unwrap() {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        for container in pod["spec"]["containers"].as_array().unwrap() {
+            let container = container["name"].as_str().unwrap();
+            shown.push((
+                format!("log of {name}/{container}"),
+                kubectl(&format!("logs -n volumeviz {name} -c {container}")),
+            ));
+        }
+        for port in ["8080", "8081", "8082"] {
+            for path in ["metrics", "readyz?verbose"] {
+                let url = format!("/api/v1/namespaces/volumeviz/pods/{name}:{port}/proxy/{path}");
+                shown.extend(try_run("kubectl", &["get", "--raw", &url]).ok().map(|text| (url, text)));
+            }
+        }
+    }
+    for what in [
+        "volumescans,volumealerts",
+        "events -A",
+        "configmaps,pods,deployments,daemonsets,statefulsets,leases -n volumeviz",
+    ] {
+        shown.push((what.to_owned(), kubectl(&format!("get {what} -o yaml"))));
+    }
+    shown.push(("notes".to_owned(), run("helm", &["get", "notes", "volumeviz", "-n", "volumeviz"])));
+    let dump = [
+        "exec",
+        "-n",
+        "volumeviz",
+        "volumeviz-database-0",
+        "--",
+        "pg_dump",
+        "-U",
+        "postgres",
+        "--data-only",
+        "volumeviz",
+    ];
+    shown.push(("database".to_owned(), run("kubectl", &dump)));
+    shown
+}
+
+#[test]
+fn no_secret_is_told_anywhere_however_much_is_logged() {
+    let receiver = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "canary", "namespace": "volumeviz", "labels": {"volumeviz.io/notify": "true"}},
+        "stringData": {"url": "https://canary-host.invalid/canary-path?token=canary-query", "headers": "Authorization: Bearer canary-header\n"},
+    });
+    apply(&receiver).unwrap();
+    install(&["--set", "log.filter=trace", "--wait", "--timeout", "3m"]).unwrap();
+    for workload in ["deployment/volumeviz-controller", "daemonset/volumeviz-agent"] {
+        kubectl(&format!("rollout restart -n volumeviz {workload}"));
+        kubectl(&format!("rollout status -n volumeviz {workload} --timeout=120s"));
+    }
+    in_node(
+        "node-1",
+        "docker volume create big >/dev/null; dd if=/dev/zero of=/var/lib/docker/volumes/big/_data/x bs=1M count=2 2>/dev/null",
+    );
+    let scan = Scan::new("canary", &json!({}));
+    scan.complete(60);
+    let alert = json!({
+        "apiVersion": "volumeviz.io/v1alpha1", "kind": "VolumeAlert", "metadata": {"name": "canary"},
+        "spec": {"scope": "Volume", "rule": {"sizeAbove": {"bytes": 1 << 20}}, "forSeconds": 0,
+            "notify": [{"name": "hook", "type": "Webhook", "secretName": "canary"}]},
+    });
+    apply(&alert).unwrap();
+    wait(60, "the receiver to be tried", || {
+        let status = get("volumealert canary")["status"].clone();
+        status["lastDeliveryError"].is_string().then_some(())
+    });
+    let shown = shown();
+    let all: usize = shown.iter().map(|(_, text)| text.len()).sum();
+    assert!(shown.len() > 20 && all > 1 << 20, "{} places, {all} bytes: was everything logged?", shown.len());
+    let mut leaks = Vec::new();
+    let canaries = canaries();
+    assert!(canaries.len() > 20 && canaries.iter().any(|canary| canary.contains("canary-path")), "{}", canaries.len());
+    let parts = ["canary-host", "canary-path", "canary-query", "canary-header"].map(str::to_owned);
+    for canary in canaries.iter().chain(&parts) {
+        for (place, text) in &shown {
+            if let Some(line) = text.lines().find(|line| line.contains(canary.as_str())) {
+                leaks.push(format!("{place}: {}", line.replace(canary.as_str(), "[the secret]")));
+            }
+        }
+    }
+    kubectl("delete volumealert canary");
+    kubectl("delete secret canary -n volumeviz");
+    in_node("node-1", "docker volume rm big >/dev/null");
+    install(&["--wait", "--timeout", "3m"]).unwrap();
+    assert!(leaks.is_empty(), "{leaks:#?}");
+}
