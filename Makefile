@@ -51,7 +51,7 @@ deny: ## Licences, advisories and sources of dependencies (installs cargo-deny)
 
 test-unit: setup ## Rules, walker, command line
 	$(call say,Unit tests)
-	@cargo test --locked --lib --bins --test structure --test walk --test scan
+	@cargo test --locked --lib --bins --test structure --test walk --test scan --test packaging
 
 test-store: setup ## The database, on a real PostgreSQL
 	$(call say,Store tests)

@@ -17,6 +17,7 @@ pub mod http;
 pub mod maintain;
 pub mod migrate;
 pub mod output;
+pub mod packaging;
 pub mod scan;
 pub mod store;
 pub mod telemetry;
