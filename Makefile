@@ -10,7 +10,7 @@ export IMAGES := $(CURDIR)/target/cluster
 PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps e2fsprogs xfsprogs btrfs-progs
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema
+.PHONY: help setup build image lint dependencies deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,9 +45,14 @@ lint: setup ## Format, clippy, chart
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@PATH="$${CLUSTER_BIN:-$${XDG_CACHE_HOME:-$$HOME/.cache}/volumeviz/bin}:$$PATH" helm lint --quiet charts/volumeviz
 
-deny: ## Licences, advisories and sources of dependencies (installs cargo-deny)
-	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
-	@cargo deny check
+dependencies: ## Licences and sources of dependencies; none that is banned or not used (the first time: three minutes to build the tools)
+	$(call say,Dependencies)
+	@release/cargo deny --locked --log-level error check --hide-inclusion-graph --allow duplicate licenses bans sources
+	@release/cargo machete --skip-target-dir
+
+deny: dependencies ## The same, and known vulnerabilities, for which GitHub must be reachable
+	@release/cargo deny fetch db || { echo 'deny: advisories were NOT checked: their database is unreachable; licences, bans, sources and use are well' >&2; exit 1; }
+	@release/cargo deny --locked check advisories
 
 test-unit: setup ## Rules, walker, command line
 	$(call say,Unit tests)
@@ -85,7 +90,7 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
-test: lint test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+test: lint dependencies test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
 
 bench: setup ## `volumeviz scan` beside du and its like: about 25 minutes and 12 GB; BENCH_SCALE=0.01 for a try
 	$(call say,Benchmarks)
