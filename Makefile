@@ -5,12 +5,13 @@ MAKEFLAGS += --no-print-directory
 
 TARGET := x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/image/volumeviz
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
 PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps e2fsprogs xfsprogs btrfs-progs
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint dependencies deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema
+.PHONY: help setup build image lint dependencies deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -91,6 +92,14 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
 test: lint dependencies test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+
+release: setup ## Make the files of a release from what is committed, for amd64 and arm64, into target/release-VERSION
+	$(call say,Release)
+	@release/package target/release-$(VERSION)
+
+reproducible: setup ## Make a release twice, and compare: about an hour
+	$(call say,Reproducible?)
+	@release/reproducible
 
 bench: setup ## `volumeviz scan` beside du and its like: about 25 minutes and 12 GB; BENCH_SCALE=0.01 for a try
 	$(call say,Benchmarks)

@@ -13,4 +13,5 @@ mod generated;
 mod layers;
 mod metrics;
 mod notifications;
+mod release;
 mod rules;
