@@ -8,7 +8,7 @@ BINARY := target/$(TARGET)/image/volumeviz
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
-PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps e2fsprogs xfsprogs btrfs-progs
+PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates jq util-linux procps e2fsprogs xfsprogs btrfs-progs
 say = @printf '\n=== %s\n' '$(1)'
 
 .PHONY: help setup build image lint dependencies deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema
