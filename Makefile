@@ -5,14 +5,15 @@ MAKEFLAGS += --no-print-directory
 
 TARGET := x86_64-unknown-linux-musl
 BINARY := target/$(TARGET)/image/volumeviz
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
-PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates util-linux procps e2fsprogs xfsprogs btrfs-progs
+PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates jq util-linux procps e2fsprogs xfsprogs btrfs-progs
 BIN := $(or $(CLUSTER_BIN),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volumeviz/bin)
 HELM_DOCS := $(BIN)/helm-docs --log-level error --chart-search-root charts --sort-values-order file
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast bench bench-docker demo demo-down crds schema chart-docs
+.PHONY: help setup build image lint dependencies deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,13 +54,18 @@ lint: setup ## Format, clippy, chart
 	@$(HELM_DOCS) --dry-run | diff charts/volumeviz/README.md - || { echo "charts/volumeviz/README.md is behind: run \`make chart-docs\`" >&2; exit 1; }
 	@tests/chart/conform
 
-deny: ## Licences, advisories and sources of dependencies (installs cargo-deny)
-	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
-	@cargo deny check
+dependencies: ## Licences and sources of dependencies; none that is banned or not used (the first time: three minutes to build the tools)
+	$(call say,Dependencies)
+	@release/cargo deny --locked --log-level error check --hide-inclusion-graph --allow duplicate licenses bans sources
+	@release/cargo machete --skip-target-dir
+
+deny: dependencies ## The same, and known vulnerabilities, for which GitHub must be reachable
+	@release/cargo deny fetch db || { echo 'deny: advisories were NOT checked: their database is unreachable; licences, bans, sources and use are well' >&2; exit 1; }
+	@release/cargo deny --locked check advisories
 
 test-unit: setup ## Rules, walker, command line
 	$(call say,Unit tests)
-	@cargo test --locked --lib --bins --test structure --test walk --test scan --test docker_proxy
+	@cargo test --locked --lib --bins --test structure --test walk --test scan --test docker_proxy --test packaging
 
 test-store: setup ## The database, on a real PostgreSQL
 	$(call say,Store tests)
@@ -93,7 +99,15 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
-test: lint test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+test: lint dependencies test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+
+release: setup ## Make the files of a release from what is committed, for amd64 and arm64, into target/release-VERSION
+	$(call say,Release)
+	@release/package target/release-$(VERSION)
+
+reproducible: setup ## Make a release twice, and compare: about an hour
+	$(call say,Reproducible?)
+	@release/reproducible
 
 bench: setup ## `volumeviz scan` beside du and its like: about 25 minutes and 12 GB; BENCH_SCALE=0.01 for a try
 	$(call say,Benchmarks)

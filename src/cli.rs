@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::sandbox::Confined;
 use crate::telemetry::{self, LogArgs};
 use crate::{
-    agent, audit, check_installation, controller, crd, docker_proxy, maintain, migrate, output, sandbox, scan, tls,
+    agent, audit, check_installation, controller, crd, docker_proxy, maintain, migrate, output, packaging, sandbox,
+    scan, tls,
 };
 
 /// Sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
@@ -50,6 +52,17 @@ enum Command {
     },
     /// Measure the Docker volumes of this machine, or directories, without a cluster or database
     Scan(scan::Args),
+    /// Print what makes a shell complete this command line
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write it, and one for each subcommand, into files of this directory instead
+        #[arg(long, value_name = "DIRECTORY")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// To what is allowed: the usual limit is for programs that `select`, and each thread of a walk keeps a hundred directories open.
@@ -81,6 +94,8 @@ pub fn run() -> ExitCode {
             return block_on_with(&mut Builder::new_current_thread(), scan::run(args)).unwrap_or_else(fail);
         }
         Command::Crds { dir } => print_crds(dir.as_deref()),
+        Command::Completions { shell } => packaging::completions(Cli::command(), shell).map_err(Failure::from),
+        Command::Man { dir } => packaging::manual(Cli::command(), dir.as_deref()).map_err(Failure::from),
         Command::Migrate(args) => block_on(migrate::run(args)).and_then(|done| done.map_err(Failure::from)),
         Command::Audit(args) => block_on(audit::run(args)).and_then(|done| done.map_err(Failure::from)),
         Command::CheckInstallation(args) => {

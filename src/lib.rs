@@ -19,6 +19,7 @@ pub mod http;
 pub mod maintain;
 pub mod migrate;
 pub mod output;
+pub mod packaging;
 pub mod sandbox;
 pub mod scan;
 pub mod store;

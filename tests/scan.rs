@@ -25,7 +25,13 @@ fn path(path: &Path) -> &str {
 
 #[test]
 fn a_reader_that_has_enough_is_no_error() {
-    for arguments in [&["crds"][..], &["scan", "/etc/apt"], &["scan", "--output", "json", "/etc/apt"]] {
+    for arguments in [
+        &["crds"][..],
+        &["man"],
+        &["completions", "zsh"],
+        &["scan", "/etc/apt"],
+        &["scan", "--output", "json", "/etc/apt"],
+    ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = Command::new(env!("CARGO_BIN_EXE_volumeviz")).args(arguments).stdout(writer).output().unwrap();

@@ -16,6 +16,7 @@ mod layers;
 mod metrics;
 mod notifications;
 mod reference;
+mod release;
 mod rules;
 mod runbook;
 mod security;

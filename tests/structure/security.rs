@@ -15,9 +15,13 @@ fn tests_of_controls_exist() {
     for row in rows {
         let tests = row.split(" | ").nth(2).unwrap();
         // Names of tests are long; what is short is a field or a command.
-        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 2).collect();
+        let named: Vec<&str> =
+            tests.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 2).collect();
         let unknown: Vec<&&str> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
         assert!(unknown.is_empty(), "{unknown:?} in {row}");
-        assert!(!named.is_empty() || row.contains("make ") || row.contains("no scanner") || row.contains("compiler"), "{row}");
+        assert!(
+            !named.is_empty() || row.contains("make ") || row.contains("no scanner") || row.contains("compiler"),
+            "{row}"
+        );
     }
 }
