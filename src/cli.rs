@@ -65,6 +65,17 @@ enum Command {
     },
 }
 
+impl Command {
+    /// What runs on every node refuses itself what it never needs.
+    fn confined(&self) -> Option<Confined<'_>> {
+        match self {
+            Self::Agent(_) => Some(Confined::Agent),
+            Self::DockerProxy(args) => Some(Confined::DockerProxy(args.listen.parent().unwrap_or(Path::new("/")))),
+            _ => None,
+        }
+    }
+}
+
 /// To what is allowed: the usual limit is for programs that `select`, and each thread of a walk keeps a hundred directories open.
 fn raise_limit_of_descriptors() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -82,9 +93,17 @@ type Failure = Box<dyn std::error::Error>;
 /// nothing could be done).
 pub fn run() -> ExitCode {
     let Cli { log, command } = Cli::parse();
+    // Before there is a second thread.
+    let confinement = match command.confined().map(sandbox::enter).transpose() {
+        Ok(confinement) => confinement,
+        Err(error) => return fail(error.into()),
+    };
     if let Err(error) = telemetry::install(&log) {
         eprintln!("error: {error}");
         return ExitCode::from(2);
+    }
+    if let Some(confinement) = confinement {
+        confinement.log();
     }
     raise_limit_of_descriptors();
     tls::choose_provider();
@@ -104,12 +123,8 @@ pub fn run() -> ExitCode {
         Command::Controller(args) => {
             serve(async |stop| Box::pin(controller::run(args, stop)).await.map_err(Failure::from))
         }
-        Command::Agent(args) => {
-            confined(Confined::Agent, async |stop| agent::run(args, stop).await.map_err(Failure::from))
-        }
-        Command::DockerProxy(args) => {
-            confined(Confined::DockerProxy, async |stop| docker_proxy::run(args, stop).await.map_err(Failure::from))
-        }
+        Command::Agent(args) => serve(async |stop| agent::run(args, stop).await.map_err(Failure::from)),
+        Command::DockerProxy(args) => serve(async |stop| docker_proxy::run(args, stop).await.map_err(Failure::from)),
         Command::Maintain(args) => serve(async |stop| maintain::run(args, stop).await.map_err(Failure::from)),
     };
     outcome.map_or_else(fail, |()| ExitCode::SUCCESS)
@@ -133,12 +148,6 @@ fn print_crds(dir: Option<&Path>) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Runs a role on a node under a seccomp filter, which is installed before it has a second thread.
-fn confined(who: Confined, role: impl AsyncFnOnce(CancellationToken) -> Result<(), Failure>) -> Result<(), Failure> {
-    sandbox::enter(who)?;
-    serve(role)
 }
 
 /// Runs a role until it ends, or until SIGTERM or SIGINT asks it to.

@@ -6,14 +6,19 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper_util::rt::TokioTimer;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+
+/// How long a request's head may take to come.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One line of `/readyz?verbose`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +82,12 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, router: Router) -> Result<(), Error> {
-    axum::serve(listener, router).await.map_err(Error::Serve)
+    let serve = async || {
+        let mut server = axum_server::from_tcp(listener.into_std()?)?.http1_only();
+        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        server.serve(router.into_make_service()).await
+    };
+    serve().await.map_err(Error::Serve)
 }
 
 async fn readyz(State(served): State<Served>, RawQuery(query): RawQuery) -> impl IntoResponse {

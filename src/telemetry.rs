@@ -51,6 +51,8 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is logged when the file holds no filter.
+const STAND_IN: &str = "info";
 /// How often the filter's file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -83,10 +85,15 @@ pub enum Error {
     },
 }
 
-/// Installs the process's only log subscriber.
+/// Installs the process's only log subscriber. A file without a filter that can be used is no reason not to start: `info` stands in, and it is said.
 pub fn install(args: &LogArgs) -> Result<(), Error> {
-    let text = args.filter_file.as_deref().map_or_else(|| Ok(args.filter.clone()), read)?;
-    let (filter, handle) = reload::Layer::new(parse(&text)?);
+    let from_file = args.filter_file.as_deref().map(|path| read(path).and_then(|text| Ok((parse(&text)?, text))));
+    let (filter, text, problem) = match from_file {
+        Some(Ok((filter, text))) => (filter, text, None),
+        Some(Err(error)) => (EnvFilter::new(STAND_IN), STAND_IN.to_owned(), Some(error)),
+        None => (parse(&args.filter)?, String::new(), None),
+    };
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_writer(io::stderr);
     // The two formats are two types.
     let lines = match args.format {
@@ -94,6 +101,9 @@ pub fn install(args: &LogArgs) -> Result<(), Error> {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).init();
+    if let Some(problem) = problem {
+        tracing::error!("logs by {STAND_IN:?} instead: {problem}");
+    }
     let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
     match args.filter_file.clone() {
         Some(path) => follow(path, text, set),
@@ -118,19 +128,24 @@ fn follow(
 ) -> Result<(), Error> {
     let file = path.clone();
     let look = move || {
+        let mut problem = None;
         loop {
             std::thread::sleep(LOOK_EVERY);
-            match read(&file) {
-                Ok(text) if text == current => {}
-                Ok(text) => {
-                    match parse(&text).map_err(|error| error.to_string()).and_then(&set) {
-                        Ok(()) => tracing::info!(filter = text, "logs by another filter"),
-                        Err(problem) => tracing::warn!("goes on with the log filter {current:?}: {problem}"),
-                    }
-                    current = text;
-                }
-                Err(error) => tracing::debug!("goes on with the log filter {current:?}: {error}"),
+            let changed = read(&file).and_then(|text| Ok((parse(&text)?, text)));
+            let failed = match changed {
+                Ok((_, text)) if text == current => None,
+                Ok((filter, text)) => set(filter)
+                    .map(|()| {
+                        tracing::info!(filter = text, "logs by another filter");
+                        current = text;
+                    })
+                    .err(),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(failed) = failed.as_ref().filter(|failed| problem.as_ref() != Some(*failed)) {
+                tracing::warn!("goes on with the log filter {current:?}: {failed}");
             }
+            problem = failed;
         }
     };
     let started = std::thread::Builder::new().name("log-filter".to_owned()).spawn(look);

@@ -17,6 +17,8 @@ use crate::domain::text::{bounded, storable};
 
 /// Where dockerd listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// Where docker-proxy listens unless told otherwise.
+pub const PROXY_SOCKET: &str = "/run/volumeviz/docker.sock";
 /// Where dockerd keeps its data unless told otherwise.
 pub const DEFAULT_DATA_ROOT: &str = "/var/lib/docker";
 /// The label of volumes that Docker named itself (Engine 23 and newer).
@@ -49,6 +51,8 @@ pub fn no_socket(socket: &Path) -> String {
 pub struct Docker {
     socket: PathBuf,
     data_root: PathBuf,
+    /// The socket is docker-proxy's.
+    behind_proxy: bool,
 }
 
 /// An engine that answered, in a version of the API that both sides speak.
@@ -85,6 +89,12 @@ pub enum Error {
         /// What was seen of the socket.
         problem: String,
     },
+    /// The container that holds Docker's socket does not serve its own.
+    #[error("docker-proxy does not run: its socket {socket} does not exist")]
+    NoProxy {
+        /// Where the socket would be.
+        socket: PathBuf,
+    },
     /// The engine refused or failed.
     #[error("failed to {operation} from Docker at {socket}: {source}")]
     Call {
@@ -108,7 +118,12 @@ pub enum Error {
 impl Docker {
     /// An engine that listens at `socket` and keeps its volumes below `data_root`.
     pub const fn new(socket: PathBuf, data_root: PathBuf) -> Self {
-        Self { socket, data_root }
+        Self { socket, data_root, behind_proxy: false }
+    }
+
+    /// The same through the socket of `docker-proxy`, without which nothing is known of an engine.
+    pub const fn behind_proxy(socket: PathBuf, data_root: PathBuf) -> Self {
+        Self { socket, data_root, behind_proxy: true }
     }
 
     /// Where the engine's data must be to be measured.
@@ -118,8 +133,10 @@ impl Docker {
 
     /// Connects and agrees on a version of the API.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        if !self.socket.exists() {
-            return Err(self.without_socket(no_socket(&self.socket)));
+        match (self.socket.exists(), self.behind_proxy) {
+            (true, _) => {}
+            (false, true) => return Err(Error::NoProxy { socket: self.socket.clone() }),
+            (false, false) => return Err(self.without_socket(no_socket(&self.socket))),
         }
         let path = self.socket.to_string_lossy();
         let client = Client::connect_with_unix(&path, CALL_TIMEOUT.as_secs(), API_DEFAULT_VERSION);
@@ -295,6 +312,8 @@ mod tests {
         assert!(matches!(docker.connect().await, Err(Error::Absent { .. })));
         std::fs::create_dir(folder.path().join("volumes")).unwrap();
         assert!(matches!(docker.connect().await, Err(Error::Stopped { .. })));
+        let proxied = Docker::behind_proxy(folder.path().join("docker.sock"), folder.path().to_path_buf());
+        assert!(matches!(proxied.connect().await, Err(Error::NoProxy { .. })), "it says nothing of an engine");
         std::fs::write(folder.path().join("docker.sock"), "").unwrap();
         assert!(matches!(docker.connect().await, Err(Error::Call { .. })));
     }

@@ -60,8 +60,8 @@ pub struct Args {
     /// Uid of this pod: an offer for another pod that had the same address is refused.
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: String,
-    /// Docker's socket, or the one of docker-proxy. Its directory must be mounted, not the file: dockerd makes a new one when it starts.
-    #[arg(long, env = "VOLUMEVIZ_DOCKER_SOCKET", default_value = docker::DEFAULT_SOCKET, value_name = "PATH")]
+    /// The socket of docker-proxy. Its directory must be shared, not the file: the proxy makes a new one when it starts.
+    #[arg(long, env = "VOLUMEVIZ_DOCKER_SOCKET", default_value = docker::PROXY_SOCKET, value_name = "PATH")]
     pub docker_socket: PathBuf,
     /// Docker's data root, mounted at the same path as on the node.
     #[arg(long, env = "VOLUMEVIZ_DATA_ROOT", default_value = docker::DEFAULT_DATA_ROOT, value_name = "PATH")]
@@ -138,7 +138,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
         pod_uid,
         instance: Uuid::new_v4(),
         store,
-        docker: Docker::new(docker_socket, data_root),
+        docker: Docker::behind_proxy(docker_socket, data_root),
         walker: walker(),
         metrics,
         problems: Problems::default(),

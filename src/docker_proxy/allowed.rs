@@ -13,7 +13,7 @@ const CALLS: [(&str, Option<&str>); 4] = [
 
 /// Whether a request is, byte for byte, one that an agent makes: nothing is decoded, so nothing can be read in two ways.
 pub(super) fn is_allowed(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
-    // In HTTP/2 and in what is meant for a proxy of the web there is an authority.
+    // What is meant for a proxy of the web names a server.
     let origin_form = uri.scheme().is_none() && uri.authority().is_none();
     method == Method::GET && origin_form && has_no_body(headers) && is_call(uri.path(), uri.query())
 }

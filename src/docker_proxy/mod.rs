@@ -7,29 +7,34 @@ mod allowed;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::uri::PathAndQuery;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::docker::{DEFAULT_SOCKET, NO_SOCKET, no_socket};
+use crate::agent::docker::{DEFAULT_SOCKET, NO_SOCKET, PROXY_SOCKET, no_socket};
 
 /// An agent asks one thing after the other; more at a time would only load dockerd.
 const MOST_AT_A_TIME: usize = 4;
 /// Beyond what an agent waits for, so that its own error is the one that is told.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// An agent asks at once.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer: 20,000 containers with 3 kB each. An agent holds it in memory.
 const MAX_ANSWER: usize = 64 << 20;
 /// Bytes of a refused path in the log.
@@ -45,7 +50,7 @@ pub struct Args {
     #[arg(
         long,
         env = "VOLUMEVIZ_DOCKER_PROXY_SOCKET",
-        default_value = "/run/volumeviz/docker.sock",
+        default_value = PROXY_SOCKET,
         value_name = "PATH"
     )]
     pub listen: PathBuf,
@@ -74,19 +79,26 @@ pub enum Error {
 
 struct Proxy {
     socket: PathBuf,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    refused: AtomicU64,
 }
 
 /// Serves until `stop`.
 pub async fn run(Args { docker_socket, listen: path }: Args, stop: CancellationToken) -> Result<(), Error> {
     let listener = listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
-    let proxy = Arc::new(Proxy { socket: docker_socket, turns: Semaphore::new(MOST_AT_A_TIME) });
-    let router = Router::new().fallback(asked).with_state(Arc::clone(&proxy));
+    let turns = Arc::new(Semaphore::new(MOST_AT_A_TIME));
+    let proxy = Arc::new(Proxy { socket: docker_socket, turns, refused: AtomicU64::new(0) });
     tracing::info!(docker.socket = %proxy.socket.display(), socket = %path.display(), "passing on what agents ask");
     tokio::select! {
-        served = axum::serve(listener, router) => served.map_err(|source| Error::Serve { path, source }),
+        served = serve(listener, proxy) => served.map_err(|source| Error::Serve { path, source }),
         () = stop.cancelled() => Ok(()),
     }
+}
+
+async fn serve(listener: UnixListener, proxy: Arc<Proxy>) -> io::Result<()> {
+    let mut server = axum_server::from_unix(listener)?.http1_only();
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    server.serve(Router::new().fallback(asked).with_state(proxy).into_make_service()).await
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
@@ -95,22 +107,21 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
 async fn asked(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (method, uri) = (request.method(), request.uri());
-    if !allowed::is_allowed(method, uri, request.headers()) {
-        let path: String = uri.to_string().chars().take(MAX_LOGGED).collect();
-        tracing::warn!(%method, ?path, "refused a request");
+    let Some(asked) = uri.path_and_query().filter(|_| allowed::is_allowed(method, uri, request.headers())) else {
+        proxy.note_refusal(&request);
         return refuse(StatusCode::FORBIDDEN, "docker-proxy passes on only what an agent reads");
-    }
-    let Ok(_turn) = proxy.turns.try_acquire() else {
+    };
+    let Ok(turn) = Arc::clone(&proxy.turns).try_acquire_owned() else {
         return refuse(StatusCode::TOO_MANY_REQUESTS, "docker-proxy is busy");
     };
-    let path_and_query = uri.path_and_query().map_or("/", |asked| asked.as_str());
-    match tokio::time::timeout(ANSWER_TIMEOUT, proxy.pass_on(path_and_query)).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, proxy.pass_on(asked.clone(), turn)).await {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => refusal.into_response(),
         Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, &format!("Docker did not answer within {ANSWER_TIMEOUT:?}")),
@@ -144,31 +155,48 @@ impl IntoResponse for Refusal {
 }
 
 impl Proxy {
-    /// Asks Docker on a connection of its own: dockerd makes a new socket when it starts.
-    async fn pass_on(&self, path_and_query: &str) -> Result<Response, Refusal> {
+    /// Asks Docker on a connection of its own: dockerd makes a new socket when it starts. The turn ends with the answer's last byte.
+    async fn pass_on(&self, asked: PathAndQuery, turn: OwnedSemaphorePermit) -> Result<Response, Refusal> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Refusal::NoSocket(self.socket.clone()),
             _ => Refusal::Connect(self.socket.clone(), error),
         })?;
         let failed = |error| Refusal::Ask(self.socket.clone(), error);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        // Ends with the answer, or when whoever asked hangs up.
-        tokio::spawn(connection);
+        // However slowly it is read, Docker waits no longer; ended sooner by the answer's end, or by whoever asked hanging up.
+        tokio::spawn(tokio::time::timeout(2 * ANSWER_TIMEOUT, connection));
         let mut request = hyper::Request::new(Body::empty());
-        *request.uri_mut() = path_and_query.parse().unwrap_or_default();
+        *request.uri_mut() = asked.into();
         request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("docker"));
         let (parts, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-        let mut response = Response::new(Body::new(Limited::new(body, MAX_ANSWER).map_err(told)));
+        let body = Limited::new(body, MAX_ANSWER).map_err(cut).map_frame(move |frame| {
+            let _until_the_end = &turn;
+            frame
+        });
+        let mut response = Response::new(Body::new(body));
         *response.status_mut() = parts.status;
         if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
             response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
         }
         Ok(response)
     }
+
+    /// In the log at the first, second, fourth, eighth, ...: who is refused must not fill it.
+    fn note_refusal(&self, request: &Request) {
+        let count = self.refused.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if count.is_power_of_two() {
+            let path: String = request.uri().to_string().chars().take(MAX_LOGGED).collect();
+            tracing::warn!(method = %request.method(), ?path, count, "refused a request");
+        }
+    }
 }
 
 /// The head of the answer is sent by now: only the log can say why the rest does not come.
-fn told(error: axum::BoxError) -> axum::BoxError {
-    tracing::warn!("an answer of Docker's was cut, at most {MAX_ANSWER} bytes are passed on: {error}");
+fn cut(error: axum::BoxError) -> axum::BoxError {
+    if error.is::<LengthLimitError>() {
+        tracing::warn!("cut an answer of Docker's: it is longer than {MAX_ANSWER} bytes");
+    } else {
+        tracing::warn!("an answer of Docker's ended early: {error}");
+    }
     error
 }

@@ -1,4 +1,7 @@
-//! A seccomp filter over the container runtime's own: system calls that neither a walk nor a proxy ever needs are refused with EPERM.
+//! What agents and proxies refuse themselves, on top of what the container runtime does.
+//!
+//! By seccomp, system calls that neither a walk nor a proxy ever needs are answered with EPERM; by Landlock, where the kernel has it, no file is
+//! written: what is mounted below a read-only mount, as running containers are below Docker's data root, need not be read-only itself.
 //!
 //! What a walker could do with the capability to read everything (`CAP_DAC_READ_SEARCH`) is limited by what is mounted into it, but for
 //! `open_by_handle_at`, which opens any file of a mounted *file system*; runtimes allow it to whoever has that capability.
@@ -7,9 +10,26 @@ mod sys;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 
+use landlock::{
+    ABI, AccessFs, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    RulesetStatus,
+};
 use libc::c_long;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter_all_threads};
+
+/// Numbers that libc does not have for every target, by `asm-generic/unistd.h`; those from 424 on are the same everywhere.
+#[cfg(target_arch = "x86_64")]
+const KEXEC_FILE_LOAD: c_long = 320;
+#[cfg(target_arch = "aarch64")]
+const KEXEC_FILE_LOAD: c_long = 294;
+const QUOTACTL_FD: c_long = 443;
+const FCHMODAT2: c_long = 452;
+const SETXATTRAT: c_long = 463;
+const REMOVEXATTRAT: c_long = 466;
+const OPEN_TREE_ATTR: c_long = 467;
+const FILE_SETATTR: c_long = 469;
 
 /// Ways to what is not mounted, to other processes, to the kernel, and to other programs.
 const NEVER: &[c_long] = &[
@@ -19,6 +39,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_umount2,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
@@ -44,12 +65,13 @@ const NEVER: &[c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
     libc::SYS_acct,
     libc::SYS_quotactl,
+    QUOTACTL_FD,
     libc::SYS_syslog,
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
@@ -63,7 +85,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_execveat,
 ];
 
-/// Changes of files; a walk makes none. (`openat` for writing is refused by the read-only mounts: a filter cannot look into `openat2`.)
+/// Changes of files; a walk makes none. (Opening for writing is left to Landlock: a filter cannot look into `openat2`.)
 const CHANGES: &[c_long] = &[
     libc::SYS_unlinkat,
     libc::SYS_renameat2,
@@ -76,6 +98,11 @@ const CHANGES: &[c_long] = &[
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_truncate,
+    libc::SYS_ftruncate,
+    FCHMODAT2,
+    SETXATTRAT,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
     libc::SYS_fallocate,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
@@ -86,6 +113,23 @@ const CHANGES: &[c_long] = &[
     libc::SYS_utimensat,
     libc::SYS_renameat,
 ];
+
+/// What only this architecture has, for either of them.
+#[cfg(target_arch = "x86_64")]
+const NEVER_HERE: &[c_long] = &[
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+    // Calls above that have a number of their own in the x32 interface: execve, ptrace, kexec_load, process_vm_readv, process_vm_writev, execveat.
+    520,
+    521,
+    528,
+    539,
+    540,
+    545,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const NEVER_HERE: &[c_long] = &[];
 
 /// The same under the older names that newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
@@ -110,11 +154,18 @@ const OLDER_CHANGES: &[c_long] = &[];
 
 /// Who is confined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confined {
+pub enum Confined<'a> {
     /// Reads files, talks to the database and to the proxy; changes no file.
     Agent,
-    /// Makes the socket that it serves.
-    DockerProxy,
+    /// Makes the socket that it serves in this directory.
+    DockerProxy(&'a Path),
+}
+
+/// How a process is confined.
+#[derive(Debug)]
+pub struct Confinement {
+    refused: usize,
+    landlock: RulesetStatus,
 }
 
 /// The process is not confined.
@@ -131,25 +182,54 @@ pub enum Error {
         /// What came of it.
         answer: io::Result<c_long>,
     },
+    /// The kernel has Landlock and takes no rules.
+    #[error("failed to forbid writing by Landlock: {0}")]
+    Landlock(#[from] RulesetError),
+    /// The one directory that may be written cannot be opened.
+    #[error("failed to open the directory of the socket: {0}")]
+    Directory(#[from] PathFdError),
 }
 
-/// Confines the process, its threads, and all it will ever have; a process that cannot be confined must not go on.
-pub fn enter(who: Confined) -> Result<(), Error> {
+/// Confines the calling thread and all that it will start: the caller has no other yet. A process that cannot be confined must not go on; but for
+/// Landlock, which not every kernel has.
+pub fn enter(who: Confined<'_>) -> Result<Confinement, Error> {
     let refused = refused(who);
+    let landlock = forbid_writes(who)?;
     apply_filter_all_threads(&program(&refused)?)?;
     for (call, answer) in sys::refused_calls() {
         if answer.as_ref().err().and_then(io::Error::raw_os_error) != Some(libc::EPERM) {
             return Err(Error::NotHeeded { call, answer });
         }
     }
-    tracing::info!("confined: {} system calls are refused", refused.len());
-    Ok(())
+    Ok(Confinement { refused: refused.len(), landlock })
 }
 
-fn refused(who: Confined) -> Vec<c_long> {
+impl Confinement {
+    /// Says so in the log.
+    pub fn log(&self) {
+        let Self { refused, landlock } = self;
+        let writing = match landlock {
+            RulesetStatus::FullyEnforced => "writing is forbidden by Landlock",
+            RulesetStatus::PartiallyEnforced => "writing is forbidden by Landlock, as far as this kernel has it",
+            RulesetStatus::NotEnforced => "this kernel has no Landlock, so only mounts forbid writing",
+        };
+        tracing::info!("confined: {refused} system calls are refused; {writing}");
+    }
+}
+
+fn forbid_writes(who: Confined<'_>) -> Result<RulesetStatus, Error> {
+    let mut rules = Ruleset::default().handle_access(AccessFs::from_write(ABI::V5))?.create()?;
+    if let Confined::DockerProxy(directory) = who {
+        let makes_sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(directory)?, makes_sockets))?;
+    }
+    Ok(rules.restrict_self()?.ruleset)
+}
+
+fn refused(who: Confined<'_>) -> Vec<c_long> {
     match who {
-        Confined::Agent => [NEVER, CHANGES, OLDER_CHANGES].concat(),
-        Confined::DockerProxy => NEVER.to_vec(),
+        Confined::Agent => [NEVER, NEVER_HERE, CHANGES, OLDER_CHANGES].concat(),
+        Confined::DockerProxy(_) => [NEVER, NEVER_HERE].concat(),
     }
 }
 
@@ -165,7 +245,7 @@ const ARCHITECTURE: TargetArch = TargetArch::x86_64;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: TargetArch = TargetArch::aarch64;
 
-/// The x32 interface has the same calls under other numbers.
+/// The x32 interface has the same calls under the same numbers with a bit set, but for those of [`NEVER_HERE`].
 #[cfg(target_arch = "x86_64")]
 fn numbers(call: c_long) -> impl Iterator<Item = i64> {
     const X32: c_long = 0x4000_0000;
@@ -183,7 +263,7 @@ mod tests {
     use super::*;
 
     /// What a call without arguments answers on a thread that is confined as `who`, and on one that is not.
-    fn answers(who: Confined, call: c_long) -> [Option<i32>; 2] {
+    fn answers(who: Confined<'static>, call: c_long) -> [Option<i32>; 2] {
         let program = program(&refused(who)).unwrap();
         let confined = std::thread::spawn(move || {
             apply_filter(&program).unwrap();
@@ -191,6 +271,52 @@ mod tests {
         });
         [confined, std::thread::spawn(move || sys::without_arguments(call))]
             .map(|thread| thread.join().unwrap().err().and_then(|error| error.raw_os_error()))
+    }
+
+    fn proxy() -> Confined<'static> {
+        Confined::DockerProxy(Path::new("/"))
+    }
+
+    /// What comes of `act` on a thread that may not write but as `who`.
+    fn without_writing<T: Send + 'static>(who: Confined<'_>, act: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let confined = scope.spawn(move || {
+                assert_eq!(
+                    forbid_writes(who).unwrap(),
+                    RulesetStatus::FullyEnforced,
+                    "the tests need a kernel with Landlock"
+                );
+                act()
+            });
+            confined.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn an_agent_reads_every_file_and_writes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "text").unwrap();
+        let (read, wrote, made) = without_writing(Confined::Agent, || {
+            let write = std::fs::OpenOptions::new().write(true).open(&file);
+            (std::fs::read_to_string(&file), write, std::fs::write(folder.path().join("new"), "text"))
+        });
+        assert_eq!(read.unwrap(), "text");
+        let kinds = [wrote.unwrap_err().kind(), made.unwrap_err().kind()];
+        assert_eq!(kinds, [io::ErrorKind::PermissionDenied; 2]);
+    }
+
+    #[test]
+    fn a_proxy_makes_sockets_in_its_directory_alone() {
+        use std::os::unix::net::UnixListener;
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bind = |folder: &Path| UnixListener::bind(folder.join("socket")).map(drop);
+        let (made, elsewhere, file) = without_writing(Confined::DockerProxy(own.path()), || {
+            (bind(own.path()), bind(other.path()), std::fs::write(own.path().join("file"), "text"))
+        });
+        made.unwrap();
+        let kinds = [elsewhere.unwrap_err().kind(), file.unwrap_err().kind()];
+        assert_eq!(kinds, [io::ErrorKind::PermissionDenied; 2]);
     }
 
     /// Calls that do nothing when they are allowed and have no arguments that make sense, here as root.
@@ -220,10 +346,19 @@ mod tests {
         }
     }
 
+    /// Without a filter a kernel that does not have the interface answers ENOSYS.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn nothing_gets_through_by_the_x32_interface() {
+        for call in [libc::SYS_mount, 520, 521] {
+            assert_eq!(answers(Confined::Agent, call | 0x4000_0000)[0], Some(libc::EPERM), "{call}");
+        }
+    }
+
     #[test]
     fn a_proxy_may_make_its_socket_and_an_agent_may_change_nothing() {
-        assert_ne!(answers(Confined::DockerProxy, libc::SYS_unlinkat)[0], Some(libc::EPERM));
-        assert_eq!(answers(Confined::DockerProxy, libc::SYS_open_by_handle_at)[0], Some(libc::EPERM));
+        assert_ne!(answers(proxy(), libc::SYS_unlinkat)[0], Some(libc::EPERM));
+        assert_eq!(answers(proxy(), libc::SYS_open_by_handle_at)[0], Some(libc::EPERM));
     }
 
     #[test]
