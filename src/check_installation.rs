@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::database::{DatabaseArgs, Role};
 use crate::crd::conditions::{COMPLETE, FAILED};
@@ -67,6 +68,9 @@ pub enum Error {
         /// What its status says.
         conditions: String,
     },
+    /// It was told to stop.
+    #[error("stopped before there was a result")]
+    Stopped,
     /// The database cannot be used from here.
     #[error(transparent)]
     Database(#[from] store::Error),
@@ -85,15 +89,18 @@ pub enum Error {
     Print(#[from] output::Error),
 }
 
-/// Checks the installation; the scan is deleted whatever comes of it.
-pub async fn run(args: Args) -> Result<(), Error> {
+/// Checks the installation until `stop`; the scan is deleted whatever comes of it.
+pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     let Args { scan, timeout, database } = args;
     let store = Store::connect_lazy(&database, Role::Controller)?;
     let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
     let scans = Scans { api: Api::all(client), name: scan };
     scans.delete().await?;
     scans.create().await?;
-    let checked = check(&scans, &store, timeout).await;
+    let checked = tokio::select! {
+        checked = check(&scans, &store, timeout) => checked,
+        () = stop.cancelled() => Err(Error::Stopped),
+    };
     let deleted = scans.delete().await;
     checked.and(deleted)
 }
@@ -153,21 +160,28 @@ impl Scans {
         }
     }
 
-    /// Its status once it is complete.
+    /// Its status once it is complete. An API server that fails now and then is asked again.
     async fn ended(&self, timeout: Duration) -> Result<VolumeScanStatus, Error> {
         let until = Instant::now() + timeout;
         loop {
-            let scan = self.api.get(&self.name).await.map_err(self.failed("read"))?;
-            let status = scan.status.unwrap_or_default();
-            let conditions = || conditions(&status);
-            if is_true(&status, COMPLETE) {
-                return Ok(status);
-            }
-            if is_true(&status, FAILED) {
-                return Err(Error::Failed { scan: self.name.clone(), conditions: conditions() });
-            }
-            if Instant::now() > until {
-                return Err(Error::Timeout { scan: self.name.clone(), timeout, conditions: conditions() });
+            let read = tokio::time::timeout_at(until, self.api.get(&self.name)).await;
+            let conditions = match read {
+                Ok(Ok(scan)) => {
+                    let status = scan.status.unwrap_or_default();
+                    let conditions = conditions(&status);
+                    if is_true(&status, COMPLETE) {
+                        return Ok(status);
+                    }
+                    if is_true(&status, FAILED) {
+                        return Err(Error::Failed { scan: self.name.clone(), conditions });
+                    }
+                    conditions
+                }
+                Ok(Err(error)) => self.failed("read")(error).to_string(),
+                Err(_) => "the API server does not answer".to_owned(),
+            };
+            if Instant::now() >= until {
+                return Err(Error::Timeout { scan: self.name.clone(), timeout, conditions });
             }
             sleep(POLL).await;
         }

@@ -118,7 +118,7 @@ pub fn run() -> ExitCode {
         Command::Migrate(args) => block_on(migrate::run(args)).and_then(|done| done.map_err(Failure::from)),
         Command::Audit(args) => block_on(audit::run(args)).and_then(|done| done.map_err(Failure::from)),
         Command::CheckInstallation(args) => {
-            block_on(check_installation::run(args)).and_then(|done| done.map_err(Failure::from))
+            serve(async |stop| check_installation::run(args, stop).await.map_err(Failure::from))
         }
         Command::Controller(args) => {
             serve(async |stop| Box::pin(controller::run(args, stop)).await.map_err(Failure::from))

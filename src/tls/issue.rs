@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
+    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData,
 };
 use time::OffsetDateTime;
 use x509_parser::pem::parse_x509_pem;
@@ -81,9 +81,15 @@ impl Authority {
         Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
-    /// One that was made before.
+    /// One that was made before; certificate and key must belong together.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
-        let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key)?)?;
+        let key = KeyPair::from_pem(key)?;
+        let (_, pem) = parse_x509_pem(certificate.as_bytes()).map_err(|error| Error::Read(error.to_string()))?;
+        let parsed = pem.parse_x509().map_err(|error| Error::Read(error.to_string()))?;
+        if !parsed.is_ca() || parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(Error::Read("it is no authority's, or the key is another's".to_owned()));
+        }
+        let issuer = Issuer::from_ca_cert_pem(certificate, key)?;
         Ok(Self { certificate: certificate.to_owned(), issuer })
     }
 

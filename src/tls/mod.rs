@@ -7,15 +7,20 @@ pub mod issue;
 mod names;
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::Certificate;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use self::issue::Holder;
 pub use self::names::host;
 
 /// The domain of everything here.
@@ -63,6 +68,9 @@ pub enum Error {
     /// There is no authority.
     #[error("failed to use the authorities: {0}")]
     Authorities(#[from] VerifierBuilderError),
+    /// An address has no name; none is known.
+    #[error("failed to name an agent by its address")]
+    Name,
     /// The HTTP client could not be made.
     #[error("failed to set up the HTTP client for agents: {0}")]
     Client(#[from] reqwest::Error),
@@ -72,12 +80,8 @@ impl Credentials {
     /// For an agent: answers to whoever has a certificate for clients, in HTTP/1.1 over TLS 1.3.
     pub fn server(&self) -> Result<ServerConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut authorities = RootCertStore::empty();
-        for authority in certificates("the authorities", &self.authorities)? {
-            authorities.add(authority)?;
-        }
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(&provider)).build()?;
+        let authorities = Arc::new(self.roots()?);
+        let clients = WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(&provider)).build()?;
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
             .map_err(|source| Error::Pem { what: "the certificate's key", source })?;
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -86,6 +90,40 @@ impl Credentials {
             .with_single_cert(certificates("the certificate", &self.certificate)?, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
+    }
+
+    /// Whether the other side would take these at this time: key and certificate belong together, one of the authorities vouches for it, and it is
+    /// for this holder.
+    pub fn verify(&self, holder: Holder, now: DateTime<Utc>) -> Result<(), Error> {
+        self.server()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let authorities = Arc::new(self.roots()?);
+        let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        for certificate in certificates("the certificate", &self.certificate)? {
+            match holder {
+                Holder::Agent => {
+                    let name = ServerName::try_from(host(Ipv4Addr::LOCALHOST.into())).map_err(|_| Error::Name)?;
+                    let verifier =
+                        WebPkiServerVerifier::builder_with_provider(Arc::clone(&authorities), Arc::clone(&provider));
+                    verifier.build()?.verify_server_cert(&certificate, &[], &name, &[], now)?;
+                }
+                Holder::Controller => {
+                    let verifier =
+                        WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities), Arc::clone(&provider));
+                    verifier.build()?.verify_client_cert(&certificate, &[], now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        for authority in certificates("the authorities", &self.authorities)? {
+            roots.add(authority)?;
+        }
+        Ok(roots)
     }
 
     /// For the controller: reaches agents, and nobody else, at the names that [`host`] makes.

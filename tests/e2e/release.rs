@@ -14,17 +14,16 @@ fn helm_test_passes_and_leaves_nothing() {
 /// `helm test` says what is wrong, not only that something is.
 #[test]
 fn helm_test_fails_with_the_reason() {
+    install(&["--set", "tests.timeout=10s", "--wait", "--timeout", "3m"]).unwrap();
     scale("deployment/volumeviz-controller", 0);
-    let arguments = ["test", "volumeviz", "-n", "volumeviz", "--timeout", "1m", "--logs"];
-    let failed = try_run("helm", &arguments).expect_err("without a controller it cannot pass");
-    let logs = try_run("kubectl", &["logs", "-n", "volumeviz", "volumeviz-test"]).unwrap_or_default();
+    try_run("helm", &["test", "volumeviz", "-n", "volumeviz", "--timeout", "1m"]).expect_err("it needs a controller");
+    let logs = kubectl("logs -n volumeviz volumeviz-test");
     scale("deployment/volumeviz-controller", 2);
-    kubectl("delete pod -n volumeviz volumeviz-test --ignore-not-found");
-    drop(try_run("kubectl", &["delete", "volumescan", "volumeviz-test", "--ignore-not-found"]));
-    assert!(
-        format!("{failed}{logs}").contains("does a controller run?") || failed.contains("timed out"),
-        "{failed}{logs}"
-    );
+    kubectl("delete pod -n volumeviz volumeviz-test");
+    install(&["--wait", "--timeout", "3m"]).unwrap();
+    assert!(logs.contains("VolumeScan volumeviz-test did not end within 10s"), "{logs}");
+    assert!(logs.contains("does a controller run?") || logs.contains("Pending"), "{logs}");
+    assert_eq!(kubectl("get volumescans -o name"), "", "the scan is deleted whatever comes of it");
 }
 
 /// The chart as of another version, whose pods are all replaced.

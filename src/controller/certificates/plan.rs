@@ -17,6 +17,9 @@ const AGENTS_KNOW: TimeDelta = TimeDelta::hours(1);
 const _: () = assert!(RENEW_AUTHORITY.num_days() > CERTIFICATE_LASTS.num_days());
 const _: () = assert!(AUTHORITY_LASTS.num_days() > 2 * RENEW_AUTHORITY.num_days());
 
+/// The newest of them; two are enough when nobody meddles.
+const MOST_AUTHORITIES: usize = 3;
+
 const AUTHORITIES: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
@@ -74,23 +77,33 @@ impl Certificates {
         data(&self.agent)
     }
 
+    /// Whether nothing was issued yet, or somebody emptied the controller's Secret.
+    pub fn is_empty(&self) -> bool {
+        self.controller_data().values().all(Vec::is_empty)
+    }
+
     /// What they are to be now; the same when nothing is due. What cannot be used is made anew.
     pub fn renewed(&self, now: DateTime<Utc>) -> Result<Self, issue::Error> {
         let mut authorities = authorities(&self.controller.authorities, now);
-        let signs = authorities.first().and_then(|(newest, _)| Authority::from_pem(newest, &self.authority_key).ok());
-        let lasts = authorities.first().is_some_and(|(_, said)| said.not_after - now > RENEW_AUTHORITY);
-        let authority = if let Some(authority) = signs.filter(|_| lasts) {
-            authority
+        let known = authorities.iter().find_map(|(certificate, said)| {
+            let authority = Authority::from_pem(certificate, &self.authority_key).ok()?;
+            (said.not_after - now > RENEW_AUTHORITY).then(|| (authority, said.not_before))
+        });
+        let (authority, since) = if let Some(known) = known {
+            known
         } else {
             let authority = Authority::new(now)?;
-            authorities.insert(0, (authority.certificate().to_owned(), said(authority.certificate())?));
-            authority
+            let said = said(authority.certificate())?;
+            let since = said.not_before;
+            authorities.insert(0, (authority.certificate().to_owned(), said));
+            authorities.truncate(MOST_AUTHORITIES);
+            (authority, since)
         };
         let bundle: String = authorities.iter().map(|(certificate, _)| certificate.as_str()).collect();
-        let vouching: Vec<&Said> = authorities.iter().map(|(_, said)| said).collect();
+        let agents_know = now - since - CLOCKS_DIFFER >= AGENTS_KNOW;
         let renewed = |of: &Credentials, holder| {
             let of = Credentials { authorities: bundle.clone(), ..of.clone() };
-            if stays(&of, &vouching, now) {
+            if of.verify(holder, now).is_ok() && !(agents_know && is_due(&of, now)?) {
                 return Ok(of);
             }
             let issue::Issued { certificate, key } = authority.issue(holder, now)?;
@@ -116,23 +129,18 @@ fn data(of: &Credentials) -> Data {
     pairs.map(|(key, text)| (key.to_owned(), text.clone().into_bytes())).into()
 }
 
-/// Those of a bundle that are still valid, newest first.
+/// Those of a bundle that are valid now, newest first. One from the future was made by a clock that is wrong.
 fn authorities(bundle: &str, now: DateTime<Utc>) -> Vec<(String, Said)> {
     const END: &str = "-----END CERTIFICATE-----";
     let each = bundle.split_inclusive(END).filter(|text| text.contains(END)).map(|text| format!("{}\n", text.trim()));
     let said = each.filter_map(|text| said(&text).ok().map(|said| (text, said)));
-    said.filter(|(_, said)| said.not_after > now).collect()
+    let mut valid: Vec<_> = said.filter(|(_, said)| said.not_before <= now && said.not_after > now).collect();
+    valid.sort_by_key(|(_, said)| std::cmp::Reverse(said.not_before));
+    valid
 }
 
-/// Whether these can be used and nothing newer is due. `vouching`: the authorities that are valid, newest first.
-fn stays(of: &Credentials, vouching: &[&Said], now: DateTime<Utc>) -> bool {
-    let Ok(certificate) = said(&of.certificate) else { return false };
-    let usable = certificate.not_after > now
-        && vouching.iter().any(|authority| authority.subject == certificate.issuer)
-        && of.server().is_ok();
-    let known = vouching.first().is_some_and(|newest| now - newest.not_before - CLOCKS_DIFFER >= AGENTS_KNOW);
-    let due = certificate.not_after - now <= RENEW_CERTIFICATE && known;
-    usable && !due
+fn is_due(of: &Credentials, now: DateTime<Utc>) -> Result<bool, issue::Error> {
+    Ok(said(&of.certificate)?.not_after - now <= RENEW_CERTIFICATE)
 }
 
 #[cfg(test)]
@@ -183,7 +191,7 @@ mod tests {
     fn certificates_are_renewed_in_time_and_the_authority_with_all_it_vouched_for() {
         let mut now = nothing().renewed(day(0)).unwrap();
         let mut authorities = vec![now.controller.authorities.clone()];
-        for elapsed in 0..2000 {
+        for elapsed in (0..2000).step_by(5) {
             let next = now.renewed(day(elapsed)).unwrap();
             let Expiry { authority, agent, controller } = next.expiry().unwrap();
             let left = [authority, agent, controller].map(|date| (date - day(elapsed)).num_days());
@@ -211,6 +219,47 @@ mod tests {
             after.controller.certificate == before.controller.certificate,
             "agents may not know the new authority yet"
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_new_authority_issues_is_believed_by_who_knows_it() {
+        let old = nothing().renewed(day(-1)).unwrap();
+        let lost = Credentials { certificate: String::new(), ..old.agent.clone() };
+        let new = force_new_authority(&Certificates { agent: lost, ..old.clone() });
+        answers(&new.agent, &new.controller).await.unwrap();
+        answers(&new.agent, &old.controller).await.unwrap_err();
+        assert!(nothing().is_empty() && !new.is_empty());
+    }
+
+    #[test]
+    fn what_is_in_order_and_not_ours_is_made_anew() {
+        let (made, foreign) = (nothing().renewed(day(0)).unwrap(), nothing().renewed(day(0)).unwrap());
+        let (ours, theirs) = (made.controller_data(), foreign.controller_data());
+        let with = |key: &str, value: &[u8]| {
+            let mut data = ours.clone();
+            data.insert(key.to_owned(), value.to_vec());
+            Certificates::of(&data, &made.agent_data())
+        };
+        let early = nothing().renewed(day(2)).unwrap();
+        let both = [foreign.controller.authorities.as_bytes(), made.controller.authorities.as_bytes()].concat();
+        let broken = [
+            with("ca.key", &theirs["ca.key"]),
+            with("ca.crt", &theirs["ca.crt"]),
+            with("ca.crt", &both),
+            Certificates { controller: foreign.controller.clone(), ..made.clone() },
+            Certificates { agent: made.controller.clone(), ..made.clone() },
+            Certificates { controller: made.agent.clone(), ..made.clone() },
+            early,
+        ];
+        for (number, broken) in broken.iter().enumerate() {
+            let mended = broken.renewed(day(0)).unwrap();
+            for (side, holder) in [(&mended.agent, Holder::Agent), (&mended.controller, Holder::Controller)] {
+                side.verify(holder, day(0)).unwrap_or_else(|error| panic!("{number}: {holder:?}: {error}"));
+            }
+            assert!(mended.renewed(day(0)).unwrap() == mended, "{number}");
+            let signs = Authority::from_pem(&mended.controller.authorities, &mended.authority_key);
+            assert!(signs.is_ok() || number == 2, "{number}: the newest authority is the one whose key is kept");
+        }
     }
 
     /// As if the newest authority were near its end.
