@@ -36,7 +36,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "volumeviz.image" -}}
-{{ printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- $repository := required "image.repository: where is the image? Nobody publishes one yet: build it, push it to your registry, and give REGISTRY/volumeviz" .Values.image.repository -}}
+{{ printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end -}}
 
 {{- define "volumeviz.imagePullSecrets" -}}

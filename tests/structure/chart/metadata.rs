@@ -32,7 +32,8 @@ fn the_images_are_those_of_the_pods() {
     let values = ["database.mode=bundled", "database.existingSecrets.superuser=s", "database.existingSecrets.tls=t"];
     let used =
         Rendered::with(&values).0.into_values().map(|(container, _)| container["image"].as_str().unwrap().to_owned());
-    assert_eq!(told, used.collect());
+    let published = used.filter(|image| !image.starts_with("registry.example.com/volumeviz:"));
+    assert_eq!(told, published.collect());
 }
 
 #[test]

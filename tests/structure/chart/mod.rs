@@ -17,7 +17,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// A release with its own database and backups.
-const VALUES: [&str; 6] = [
+const VALUES: [&str; 7] = [
+    "image.repository=registry.example.com/volumeviz",
     "database.mode=external",
     "database.external.host=database.example.com",
     "database.existingSecrets.owner=owner",

@@ -37,6 +37,13 @@ fn what_the_schema_does_not_know_is_refused() {
     }
 }
 
+/// Whoever took such a name in a public registry would be root on the nodes.
+#[test]
+fn no_image_is_assumed() {
+    let refused = refusal(&["image.repository="]);
+    assert!(refused.contains("image.repository: where is the image?"), "{refused}");
+}
+
 #[test]
 fn what_is_extra_is_there_beside_what_the_chart_needs() {
     let mut values = vec!["extraObjects[0]=kind: ConfigMap\nmetadata: {name: \"{{ .Release.Name }}-more\"}".to_owned()];
