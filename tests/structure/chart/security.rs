@@ -107,6 +107,17 @@ fn a_token_of_kubernetes_is_where_it_is_needed() {
 }
 
 #[test]
+fn every_pod_may_pull_from_a_private_registry() {
+    let bundled = ["database.mode=bundled", "database.existingSecrets.superuser=s", "database.existingSecrets.tls=t"];
+    let rendered =
+        Rendered::with(&[&bundled[..], &["imagePullSecrets[0]=ours", "imagePullSecrets[1].name=others"]].concat());
+    assert!(rendered.0.contains_key("postgres"));
+    for (container, (_, pod)) in &rendered.0 {
+        assert_eq!(pod["imagePullSecrets"], json!([{"name": "ours"}, {"name": "others"}]), "{container}");
+    }
+}
+
+#[test]
 fn selinux_options_are_the_agents_pods() {
     let rendered = Rendered::with(&["agent.seLinuxOptions.type=spc_t"]);
     assert_eq!(rendered.pod("agent")["securityContext"]["seLinuxOptions"], json!({"type": "spc_t"}));
