@@ -37,7 +37,11 @@ app.kubernetes.io/component: {{ .component }}
 
 {{- define "volumeviz.image" -}}
 {{- $repository := required "image.repository: where is the image? Nobody publishes one yet: build it, push it to your registry, and give REGISTRY/volumeviz" .Values.image.repository -}}
+{{- with .Values.image.digest -}}
+{{ printf "%s@%s" $repository . }}
+{{- else -}}
 {{ printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end -}}
 {{- end -}}
 
 {{- define "volumeviz.imagePullSecrets" -}}

@@ -27,6 +27,7 @@ fn what_the_schema_does_not_know_is_refused() {
         ("controller.nodeSelector.ssd=true", "/controller/nodeSelector/ssd"),
         ("maintain.extraVolumes=null", "extraVolumes"),
         ("crds.keep=yes", "/crds/keep"),
+        ("image.digest=sha256:abc", "/image/digest"),
         ("tests.timeout=soon", "/tests/timeout"),
         ("database.mode=mysql", "/database/mode"),
         ("backup.persistence.size=big", "/backup/persistence/size"),
@@ -42,6 +43,16 @@ fn what_the_schema_does_not_know_is_refused() {
 fn no_image_is_assumed() {
     let refused = refusal(&["image.repository="]);
     assert!(refused.contains("image.repository: where is the image?"), "{refused}");
+}
+
+#[test]
+fn a_digest_takes_the_place_of_the_tag() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let rendered = Rendered::with(&["image.repository=ours", "image.tag=1", &format!("image.digest={digest}")]);
+    for container in ["controller", "maintain", "agent", "docker-proxy", "check-installation"] {
+        assert_eq!(rendered.0[container].0["image"], format!("ours@{digest}"), "{container}");
+    }
+    assert_eq!(Rendered::with(&["image.repository=ours", "image.tag=1"]).0["agent"].0["image"], "ours:1");
 }
 
 #[test]
