@@ -10,7 +10,8 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -55,11 +56,23 @@ fn set(values: &[&str]) -> Vec<String> {
     VALUES.iter().chain(values).flat_map(|value| ["--set".to_owned(), (*value).to_owned()]).collect()
 }
 
+/// Renders such a release with a values file, in which numbers and lists are what YAML makes of them.
+fn template_with_file(values: &str) -> Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), values).unwrap();
+    let mut arguments: Vec<OsString> = set(&[]).into_iter().map(OsString::from).collect();
+    arguments.extend(["--values".into(), file.path().into()]);
+    template(&arguments)
+}
+
 /// Why Helm makes nothing of such values.
 fn refusal(values: &[&str]) -> String {
-    let output = template(&set(values));
-    assert!(!output.status.success(), "{values:?} are taken");
-    String::from_utf8(output.stderr).unwrap()
+    why(template(&set(values)), &format!("{values:?}"))
+}
+
+fn why(refused: Output, values: &str) -> String {
+    assert!(!refused.status.success(), "{values} are taken");
+    String::from_utf8(refused.stderr).unwrap()
 }
 
 fn parsed(output: &Output) -> Vec<Value> {

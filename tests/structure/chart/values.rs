@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Rendered, list, objects, refusal};
+use super::{Rendered, list, parsed, refusal, set, template, template_with_file, why};
 
 #[test]
 fn what_the_schema_does_not_know_is_refused() {
@@ -35,6 +35,28 @@ fn what_the_schema_does_not_know_is_refused() {
     for (value, named) in wrong {
         let refused = refusal(&[value]);
         assert!(refused.contains("values don't meet") && refused.contains(named), "{value}: {refused}");
+    }
+}
+
+/// As after `helm upgrade --reuse-values` from a chart that did not have them.
+#[test]
+fn missing_values_are_refused_by_name() {
+    let missing = [
+        ("crds.keep=null", "keep"),
+        ("log=null", "log"),
+        ("serviceMonitor.interval=null", "interval"),
+        ("agent.docker.dataRoot=null", "dataRoot"),
+        ("networkPolicy.dnsPorts=null", "dnsPorts"),
+        ("backup.persistence.size=null", "size"),
+    ];
+    for (value, named) in missing {
+        let refused = refusal(&[value]);
+        assert!(refused.contains(&format!("missing property '{named}'")), "{value}: {refused}");
+    }
+    // Any port would be let through.
+    for list in ["dnsPorts", "kubernetesApiPorts"] {
+        let refused = why(template_with_file(&format!("networkPolicy: {{{list}: []}}")), list);
+        assert!(refused.contains(&format!("/networkPolicy/{list}")), "{refused}");
     }
 }
 
@@ -84,11 +106,12 @@ fn what_is_extra_is_there_beside_what_the_chart_needs() {
 #[test]
 fn crds_are_kept_unless_the_values_say_otherwise() {
     let kept = |values: &[&str]| -> Vec<bool> {
-        let objects = objects(values);
+        let objects = parsed(&template(&[set(values), vec!["--skip-schema-validation".to_owned()]].concat()));
         let crds = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
         crds.map(|crd| crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep").collect()
     };
     assert_eq!(kept(&[]), [true, true]);
+    assert_eq!(kept(&["crds.keep=null"]), [true, true]);
     assert_eq!(kept(&["crds.keep=false"]), [false, false]);
     assert_eq!(kept(&["crds.enabled=false"]), [false; 0]);
 }
