@@ -18,7 +18,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// A release with its own database and backups.
-const VALUES: [&str; 7] = [
+const VALUES: [&str; 8] = [
     "image.repository=registry.example.com/volumeviz",
     "database.mode=external",
     "database.external.host=database.example.com",
@@ -26,6 +26,7 @@ const VALUES: [&str; 7] = [
     "database.existingSecrets.controller=controller",
     "database.existingSecrets.agent=agent",
     "backup.enabled=true",
+    "backup.image=postgres:16",
 ];
 
 /// Helm, as `make setup` builds it.
