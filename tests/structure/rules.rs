@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::chart::objects;
-use crate::metrics::{agents, controllers};
+use crate::metrics::{agents, controllers, maintenances};
 
 fn rules(values: &[&str]) -> Vec<Value> {
     objects(values).into_iter().filter(|object| object["kind"] == "PrometheusRule").collect()
@@ -36,7 +36,7 @@ fn there_are_none_unless_asked_for() {
 
 #[tokio::test]
 async fn alerts_look_at_metrics_that_there_are() {
-    let told = &controllers() | &agents();
+    let told = &(&controllers() | &agents()) | &maintenances();
     for alert in alerts() {
         let expr = alert["expr"].as_str().unwrap();
         assert!(metrics(expr).next().is_some(), "{expr}");
