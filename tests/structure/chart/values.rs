@@ -77,6 +77,18 @@ fn a_digest_takes_the_place_of_the_tag() {
     assert_eq!(Rendered::with(&["image.repository=ours", "image.tag=1"]).0["agent"].0["image"], "ours:1");
 }
 
+/// In a values file a number is a floating-point one, and would become 5e+06.
+#[test]
+fn big_numbers_stay_whole() {
+    let values =
+        "metrics: {volumes: {top: 4000000, max: 5000000}}\nprometheusRule: {enabled: true, noSuccessHours: 10000000}";
+    let rendered = Rendered::of(parsed(&template_with_file(values)));
+    let told = ["TOP", "MAX"].map(|name| rendered.variable("controller", &format!("VOLUMEVIZ_METRICS_{name}_VOLUMES")));
+    assert_eq!(told, ["4000000", "5000000"]);
+    let rule = rendered.object("PrometheusRule", "volumeviz").unwrap().to_string();
+    assert!(rule.contains("[10000000h]") && !rule.contains("e+07"), "{rule}");
+}
+
 #[test]
 fn what_is_extra_is_there_beside_what_the_chart_needs() {
     let mut values = vec!["extraObjects[0]=kind: ConfigMap\nmetadata: {name: \"{{ .Release.Name }}-more\"}".to_owned()];
