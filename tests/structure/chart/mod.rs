@@ -47,8 +47,12 @@ fn chart() -> PathBuf {
 
 /// Renders such a release with more arguments.
 fn template(arguments: &[impl AsRef<OsStr>]) -> Output {
+    template_as("volumeviz", arguments)
+}
+
+fn template_as(release: &str, arguments: &[impl AsRef<OsStr>]) -> Output {
     let mut command = Command::new(helm());
-    command.args(["template", "volumeviz"]).arg(chart()).args(arguments);
+    command.args(["template", release]).arg(chart()).args(arguments);
     command.output().expect("helm: `make setup` builds it")
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Rendered, list, pod_of};
+use super::{Rendered, list, parsed, pod_of, set, template_as};
 
 const RENAMED: [&str; 3] = ["fullnameOverride=disks", "nameOverride=sizes", "commonLabels.team=storage"];
 
@@ -96,6 +96,14 @@ fn names_stay_short() {
         let room = if object["kind"] == "CronJob" { 52 } else { 63 };
         assert!(name.len() <= room, "{name}");
     }
+}
+
+/// Names of Services have none.
+#[test]
+fn a_release_may_have_dots_in_its_name() {
+    let rendered = Rendered::of(parsed(&template_as("disks.example", &set(&[]))));
+    assert!(rendered.object("Service", "disks-example-volumeviz-controller").is_some());
+    assert_eq!(rendered.variable("controller", "VOLUMEVIZ_AGENT_DAEMONSET"), "disks-example-volumeviz-agent");
 }
 
 #[test]
