@@ -80,11 +80,12 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* Annotations of what `helm test` makes; the argument says in which order. */}}
+{{/* Annotations of what `helm test` makes; the argument says in which order. What its Pod, the last one, may is gone whatever comes of it; a Pod that failed
+is kept for its log. */}}
 {{- define "volumeviz.testHook" -}}
 helm.sh/hook: test
 helm.sh/hook-weight: {{ . | quote }}
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded{{ if ne . "0" }},hook-failed{{ end }}
 {{- end -}}
 
 {{/* Pods of components, as peers of a NetworkPolicy: dict "root" $ "components" list. */}}

@@ -80,6 +80,15 @@ fn a_digest_takes_the_place_of_the_tag() {
     assert_eq!(Rendered::with(&["image.repository=ours", "image.tag=1"]).0["agent"].0["image"], "ours:1");
 }
 
+/// Else Helm gives up first, and says nothing of what was waited for.
+#[test]
+fn the_test_waits_no_longer_than_helm() {
+    let rendered = Rendered::with(&[]);
+    let timeout = rendered.variable("check-installation", "VOLUMEVIZ_CHECK_TIMEOUT");
+    let minutes: u32 = timeout.strip_suffix('m').unwrap().parse().unwrap();
+    assert!(minutes < 5, "{timeout}");
+}
+
 /// In a values file a number is a floating-point one, and would become 5e+06.
 #[test]
 fn big_numbers_stay_whole() {
