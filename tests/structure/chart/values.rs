@@ -21,6 +21,7 @@ fn what_the_schema_does_not_know_is_refused() {
         ("controller.resources.limits.memory=1 GB", "/controller/resources/limits/memory"),
         ("controller.replicas=two", "/controller/replicas"),
         ("controller.podLabels.app\\.kubernetes\\.io/name=other", "app.kubernetes.io/name"),
+        ("commonLabels.helm\\.sh/chart=other", "helm.sh/chart"),
         ("controller.topologySpreadConstraints[0].maxSkew=1", "/controller/topologySpreadConstraints/0"),
         ("controller.extraEnv[0].value=a", "/controller/extraEnv/0"),
         ("controller.extraVolumeMounts[0].name=a", "/controller/extraVolumeMounts/0"),
