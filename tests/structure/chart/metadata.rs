@@ -29,7 +29,12 @@ fn the_chart_is_of_this_version() {
 fn the_images_are_those_of_the_pods() {
     let told: BTreeSet<String> =
         annotation("images").iter().map(|image| image["image"].as_str().unwrap().to_owned()).collect();
-    let values = ["database.mode=bundled", "database.existingSecrets.superuser=s", "database.existingSecrets.tls=t"];
+    let values = [
+        "database.mode=bundled",
+        "database.existingSecrets.superuser=s",
+        "database.existingSecrets.tls=t",
+        "backup.image=",
+    ];
     let used =
         Rendered::with(&values).0.into_values().map(|(container, _)| container["image"].as_str().unwrap().to_owned());
     let published = used.filter(|image| !image.starts_with("registry.example.com/volumeviz:"));

@@ -74,11 +74,11 @@ fn no_image_is_assumed() {
 #[test]
 fn a_digest_takes_the_place_of_the_tag() {
     let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
-    let rendered = Rendered::with(&["image.repository=ours", "image.tag=1", &format!("image.digest={digest}")]);
+    let rendered = Rendered::with(&["image.repository=ours", "image.tag=v1", &format!("image.digest={digest}")]);
     for container in ["controller", "maintain", "agent", "docker-proxy", "check-installation"] {
         assert_eq!(rendered.0[container].0["image"], format!("ours@{digest}"), "{container}");
     }
-    assert_eq!(Rendered::with(&["image.repository=ours", "image.tag=1"]).0["agent"].0["image"], "ours:1");
+    assert_eq!(Rendered::with(&["image.repository=ours", "image.tag=v1"]).0["agent"].0["image"], "ours:v1");
 }
 
 /// Else Helm gives up first, and says nothing of what was waited for.
