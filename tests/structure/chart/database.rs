@@ -144,6 +144,8 @@ fn the_example_with_cloudnative_pg_fits_together() {
     let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
     let cluster = Value::deserialize(serde_yaml::Deserializer::from_str(&read("cluster.yaml"))).unwrap();
     let rendered = Rendered::of(parsed(&template(&["--values".into(), folder.join("values.yaml").into_os_string()])));
+    let most = cluster["spec"]["postgresql"]["parameters"]["max_connections"].as_str().unwrap();
+    assert!(most.parse::<u32>().unwrap() > 154, "docs/database.md counts so many: {most}");
     let name = cluster["metadata"]["name"].as_str().unwrap();
     let initdb = &cluster["spec"]["bootstrap"]["initdb"];
     for (container, login) in LOGINS.into_iter().filter(|(container, _)| *container != "backup") {
