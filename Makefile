@@ -50,7 +50,7 @@ lint: setup ## Format, clippy, chart
 	$(call say,Linting)
 	@cargo fmt --check
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
-	@$(BIN)/helm lint --quiet charts/volumeviz
+	@$(BIN)/helm lint --quiet charts/volumeviz --values tests/chart/bundled.yaml
 	@$(HELM_DOCS) --dry-run | diff charts/volumeviz/README.md - || { echo "charts/volumeviz/README.md is behind: run \`make chart-docs\`" >&2; exit 1; }
 	@tests/chart/conform
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -81,14 +82,42 @@ pub enum Error {
     Record(#[source] sqlx::Error),
 }
 
+/// What maintenance tells in `/metrics`.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    last_success: Gauge,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them under the prefix `volumeviz_maintenance`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { last_success: Gauge::default() };
+        registry.sub_registry_with_prefix("volumeviz_maintenance").register(
+            "last_success_timestamp_seconds",
+            "When this process last maintained the database and nothing failed; 0 when it has not yet",
+            metrics.last_success.clone(),
+        );
+        metrics
+    }
+
+    /// A round that left the work to another process is no success: that one may hang.
+    fn round_ended(&self, outcome: &Result<bool, Error>) {
+        if matches!(outcome, Ok(true)) {
+            self.last_success.set(chrono::Utc::now().timestamp());
+        }
+    }
+}
+
 /// Maintains until `stop`.
 pub async fn run(args: Args, stop: CancellationToken) -> Result<(), http::Error> {
     let problem: Arc<Mutex<Option<String>>> = Arc::new(Mutex::new(Some("the first round is not over".to_owned())));
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
     let listener = http::listen(args.listen).await?;
-    let serving = http::serve(listener, http::router(checks(Arc::clone(&problem)), Arc::new(Registry::default())));
+    let serving = http::serve(listener, http::router(checks(Arc::clone(&problem)), Arc::new(registry)));
     tokio::select! {
         served = serving => served,
-        never = maintain(&args, &problem) => match never {},
+        never = maintain(&args, &problem, &metrics) => match never {},
         () = stop.cancelled() => Ok(()),
     }
 }
@@ -100,10 +129,12 @@ fn checks(problem: Arc<Mutex<Option<String>>>) -> http::Checks {
     })
 }
 
-async fn maintain(args: &Args, problem: &Mutex<Option<String>>) -> std::convert::Infallible {
+async fn maintain(args: &Args, problem: &Mutex<Option<String>>, metrics: &Metrics) -> std::convert::Infallible {
     let mut retry = FIRST_RETRY;
     loop {
-        let outcome = round(args).await.err();
+        let outcome = round(args).await;
+        metrics.round_ended(&outcome);
+        let outcome = outcome.err();
         tell(problem, outcome.as_ref().map(Error::to_string).as_ref());
         let wait = if outcome.is_some() { retry } else { PERIOD };
         retry = outcome.as_ref().map_or(FIRST_RETRY, |error| next_retry(retry, error.is_lock_timeout()));
@@ -149,14 +180,15 @@ fn tell(problem: &Mutex<Option<String>>, outcome: Option<&String>) {
     *told = outcome.cloned();
 }
 
-/// One round: migrates, then maintains unless another process does. What fails keeps nothing else from being done; the first failure is returned.
-pub async fn round(args: &Args) -> Result<(), Error> {
+/// One round: migrates, then maintains unless another process does. What fails keeps nothing else from being done; the first failure is returned,
+/// else whether this process maintained.
+pub async fn round(args: &Args) -> Result<bool, Error> {
     migrate(args).await?;
     // Closed with the round, and with it the lock is gone.
     let mut conn = migrate::connect(&args.database).await?;
     if !lock(&mut conn).await.map_err(Error::Lock)? {
         tracing::debug!("another process maintains the database");
-        return Ok(());
+        return Ok(false);
     }
     let steps = [
         make_partitions(&mut conn).await,
@@ -165,7 +197,7 @@ pub async fn round(args: &Args) -> Result<(), Error> {
         purge(&mut conn, args).await,
         record_metrics(&mut conn).await,
     ];
-    steps.into_iter().collect()
+    steps.into_iter().collect::<Result<(), Error>>().map(|()| true)
 }
 
 async fn migrate(args: &Args) -> Result<(), Error> {
@@ -283,6 +315,17 @@ async fn record_metrics(conn: &mut PgConnection) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_success_is_told_by_the_process_that_had_it() {
+        let metrics = Metrics::register(&mut Registry::default());
+        for outcome in [Ok(false), Err(Error::Purge(sqlx::Error::PoolTimedOut))] {
+            metrics.round_ended(&outcome);
+            assert_eq!(metrics.last_success.get(), 0, "{outcome:?}");
+        }
+        metrics.round_ended(&Ok(true));
+        assert!((chrono::Utc::now().timestamp() - metrics.last_success.get()).abs() < 60);
+    }
 
     #[test]
     fn a_table_that_is_held_for_long_is_tried_for_less_and_less_often() {

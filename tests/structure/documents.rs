@@ -12,7 +12,8 @@ fn repository() -> &'static Path {
 
 /// Every document, with its text.
 fn documents() -> Vec<(PathBuf, String)> {
-    let folders = ["", "docs", "docs/adr", "docs/how-to"].map(|folder| repository().join(folder));
+    let folders = ["", "docs", "docs/adr", "docs/how-to", "charts/volumeviz", "examples/cloudnative-pg"]
+        .map(|folder| repository().join(folder));
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let documents = files.filter(|file| file.extension().is_some_and(|extension| extension == "md"));
     documents.map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect()
@@ -62,6 +63,20 @@ fn links_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Nobody publishes one.
+#[test]
+fn each_command_that_installs_says_where_the_image_is() {
+    let mut count = 0;
+    for (file, text) in documents() {
+        let code: String = lines(&text).filter(|(_, code)| *code).flat_map(|(line, _)| [line, "\n"]).collect();
+        for command in code.replace("\\\n", " ").lines().filter(|line| line.contains("helm install ")) {
+            count += 1;
+            assert!(command.contains("--set image.repository=REGISTRY/volumeviz"), "{}: {command}", file.display());
+        }
+    }
+    assert!(count > 6, "{count} commands found");
 }
 
 /// Below each of the keys, however deep.

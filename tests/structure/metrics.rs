@@ -37,22 +37,33 @@ pub(crate) fn controllers() -> BTreeSet<String> {
     let now = chrono::Utc::now();
     metrics.certificates_expire(&Expiry { authority: now, agent: now, controller: now });
     metrics.notifications.tried(Channel::Event, true, Duration::ZERO);
-    names(registry, Role::Controller)
+    with_the_databases(registry, Role::Controller)
 }
 
 /// The same of an agent's.
 pub(crate) fn agents() -> BTreeSet<String> {
     let mut registry = Registry::default();
     agent::metrics::Metrics::register(&mut registry).job_ended("Completed");
-    names(registry, Role::Agent)
+    with_the_databases(registry, Role::Agent)
 }
 
-fn names(mut registry: Registry, role: Role) -> BTreeSet<String> {
+/// The same of maintenance's.
+pub(crate) fn maintenances() -> BTreeSet<String> {
+    let mut registry = Registry::default();
+    volumeviz::maintain::Metrics::register(&mut registry);
+    names(&registry)
+}
+
+fn with_the_databases(mut registry: Registry, role: Role) -> BTreeSet<String> {
     let database = Options::parse_from(["volumeviz"]).database;
     let store = Store::connect_lazy(&DatabaseArgs { enable_metrics: true, ..database }, role).unwrap();
     store.register_metrics(&mut registry);
+    names(&registry)
+}
+
+fn names(registry: &Registry) -> BTreeSet<String> {
     let mut text = String::new();
-    encode(&mut text, &registry).unwrap();
+    encode(&mut text, registry).unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let names: BTreeSet<String> =
         types.map(|(name, type_)| if type_ == "counter" { format!("{name}_total") } else { name.to_owned() }).collect();
@@ -80,5 +91,5 @@ async fn the_page_describes_what_is_told_and_nothing_else() {
     let agents = agents();
     assert!(both.len() == 5 && both.is_subset(&agents), "{both:?}");
     assert_eq!(described("Agent"), agents.difference(&both).cloned().collect());
-    assert_eq!(described("Maintenance"), BTreeSet::new());
+    assert_eq!(described("Maintenance"), maintenances());
 }

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::chart::objects;
 
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    fs::read_to_string(repository().join(path)).unwrap()
 }
 
 #[test]
@@ -37,6 +43,46 @@ fn the_dockerfile_and_make_release_say_the_same_of_the_image() {
         user.len() == 1
             && dockerfile.lines().any(|line| line.strip_prefix("USER ").is_some_and(|is| user.contains(is)))
     );
+}
+
+/// As below `docker build`, to which the repository's history is not sent.
+#[test]
+fn a_bill_of_materials_needs_no_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let release = folder.path().join("release");
+    fs::create_dir(&release).unwrap();
+    for script in ["sbom", "arch"] {
+        fs::copy(repository().join("release").join(script), release.join(script)).unwrap();
+    }
+    let cargo = r#"while [ "$1" != --manifest-path ]; do shift; done
+        printf '{"metadata":{"component":{"bom-ref":"%s"}},"components":[],"dependencies":[]}' "$SOURCE_DATE_EPOCH" > "${2%/*}/volumeviz_bin.cdx.json""#;
+    for (name, script) in [("cargo", cargo), ("linked", "")] {
+        let file = release.join(name);
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for (given, expected) in [(None, "0"), (Some(""), "0"), (Some("86400"), "86400")] {
+        let bill = folder.path().join("bill.json");
+        let mut command = Command::new(release.join("sbom"));
+        command.arg("amd64").arg(&bill).env("GIT_DIR", "/nonexistent").env_remove("SOURCE_DATE_EPOCH");
+        command.envs(given.map(|time| ("SOURCE_DATE_EPOCH", time)));
+        assert!(command.status().unwrap().success());
+        let bill: serde_json::Value = serde_json::from_slice(&fs::read(bill).unwrap()).unwrap();
+        assert_eq!(bill["metadata"]["component"]["bom-ref"], expected, "{given:?}");
+    }
+}
+
+#[test]
+fn a_folder_of_something_else_is_not_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = folder.path().join("theirs");
+    fs::write(&theirs, "").unwrap();
+    let mut command = Command::new(repository().join("release/package"));
+    // Were it emptied, nothing would be built all the same.
+    let output = command.arg(folder.path()).env("GIT_DIR", "/nonexistent").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("other files than those of a release"), "{said}");
+    assert!(theirs.exists());
 }
 
 /// The image's own user would keep agents from reading volumes.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::chart::objects;
-use crate::metrics::{agents, controllers};
+use crate::metrics::{agents, controllers, maintenances};
 
 fn rules(values: &[&str]) -> Vec<Value> {
     objects(values).into_iter().filter(|object| object["kind"] == "PrometheusRule").collect()
@@ -36,7 +36,7 @@ fn there_are_none_unless_asked_for() {
 
 #[tokio::test]
 async fn alerts_look_at_metrics_that_there_are() {
-    let told = &controllers() | &agents();
+    let told = &(&controllers() | &agents()) | &maintenances();
     for alert in alerts() {
         let expr = alert["expr"].as_str().unwrap();
         assert!(metrics(expr).next().is_some(), "{expr}");
@@ -53,6 +53,7 @@ fn each_alert_says_how_bad_it_is_and_what_to_look_at() {
     for alert in &alerts {
         let text = |path: &str| alert.pointer(path).and_then(Value::as_str).unwrap_or_default();
         assert!(["warning", "critical"].contains(&text("/labels/severity")), "{alert}");
+        assert_eq!(text("/labels/namespace"), "default", "an AlertmanagerConfig sees its namespace alone: {alert}");
         let patience = text("/for").strip_suffix('m').and_then(|minutes| minutes.parse::<u32>().ok());
         assert!(patience.is_some_and(|minutes| minutes > 0), "{alert}");
         assert!(text("/annotations/summary").ends_with('.') && text("/annotations/description").len() > 80, "{alert}");

@@ -9,6 +9,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # The schema public is there, and its rights are bootstrap.sql's.
 pg_restore --list "$dump" | grep -v -E ' (SCHEMA - public|ACL - SCHEMA public|COMMENT - SCHEMA public) ' > "$work/contents"
+# pg_restore 17 begins with a setting that older servers do not know.
+version=$(psql --no-psqlrc --tuples-only --no-align --command 'SHOW server_version_num') unknown=
+[ "$version" -ge 170000 ] || unknown='/^SET transaction_timeout = 0;$/d'
 mkfifo "$work/sql"
 # A dump that cannot be read to its end must not be committed.
 {
@@ -36,7 +39,8 @@ BEGIN
 END
 $$;
 SQL
-  pg_restore --no-owner --use-list="$work/contents" --file=- "$dump" || echo 'the dump cannot be read to its end;'
+  { pg_restore --no-owner --use-list="$work/contents" --file=- "$dump" || echo 'the dump cannot be read to its end;'; } | sed "1,/^COPY /{$unknown}" ||
+    echo 'the dump cannot be filtered;'
 } > "$work/sql" &
 psql --no-psqlrc --quiet --single-transaction --set ON_ERROR_STOP=1 --file "$work/sql" > /dev/null
 echo "restored $dump"

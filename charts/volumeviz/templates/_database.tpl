@@ -23,7 +23,7 @@
 {{- else -}}
 {{- $direct := and (eq .login "owner") $database.external.direct.host -}}
 - {name: DB_HOST, value: {{ required "database.external.host: where is your PostgreSQL?" (ternary $database.external.direct.host $database.external.host (not (empty $direct))) | quote }}}
-- {name: DB_PORT, value: {{ ternary $database.external.direct.port $database.external.port (not (empty $direct)) | quote }}}
+- {name: DB_PORT, value: {{ ternary $database.external.direct.port $database.external.port (not (empty $direct)) | int64 | quote }}}
 {{- if ne .login "owner" }}
 - {name: DB_POOLER, value: {{ $database.external.pooler }}}
 {{- end }}
@@ -42,8 +42,8 @@
 - name: DB_USER
   valueFrom: {secretKeyRef: {name: {{ include "volumeviz.loginSecret" . }}, key: username}}
 - {name: DB_PASSWORD_FILE, value: /etc/volumeviz/database-{{ .login }}/password}
-- {name: DB_MAX_OPEN_CONNS, value: {{ $database.pool.maxOpenConns | quote }}}
-- {name: DB_MAX_IDLE_CONNS, value: {{ $database.pool.maxIdleConns | quote }}}
+- {name: DB_MAX_OPEN_CONNS, value: {{ $database.pool.maxOpenConns | int64 | quote }}}
+- {name: DB_MAX_IDLE_CONNS, value: {{ $database.pool.maxIdleConns | int64 | quote }}}
 - {name: DB_CONN_MAX_LIFETIME, value: {{ $database.pool.connMaxLifetime | quote }}}
 - {name: DB_CONN_MAX_IDLE_TIME, value: {{ $database.pool.connMaxIdleTime | quote }}}
 - {name: DB_LOG_QUERIES, value: {{ $database.logQueries | quote }}}

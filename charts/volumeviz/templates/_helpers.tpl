@@ -1,10 +1,10 @@
-{{/* Base of every name; leaves room for the longest ending. */}}
+{{/* Base of every name; leaves room for the longest ending. A release may have dots in its name, a Service may not. */}}
 {{- define "volumeviz.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | replace "." "-" | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -36,14 +36,19 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "volumeviz.image" -}}
-{{ printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- $repository := required "image.repository: where is the image? Nobody publishes one yet: build it, push it to your registry, and give REGISTRY/volumeviz" .Values.image.repository -}}
+{{- with .Values.image.digest -}}
+{{ printf "%s@%s" $repository . }}
+{{- else -}}
+{{ printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end -}}
 {{- end -}}
 
 {{- define "volumeviz.imagePullSecrets" -}}
 {{- with .Values.imagePullSecrets -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . | quote }}
+  - name: {{ if kindIs "map" . }}{{ .name | quote }}{{ else }}{{ . | quote }}{{ end }}
   {{- end }}
 {{- end -}}
 {{- end -}}
@@ -75,11 +80,12 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* Annotations of what `helm test` makes; the argument says in which order. */}}
+{{/* Annotations of what `helm test` makes; the argument says in which order. What its Pod, the last one, may is gone whatever comes of it; a Pod that failed
+is kept for its log. */}}
 {{- define "volumeviz.testHook" -}}
 helm.sh/hook: test
 helm.sh/hook-weight: {{ . | quote }}
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded{{ if ne . "0" }},hook-failed{{ end }}
 {{- end -}}
 
 {{/* Pods of components, as peers of a NetworkPolicy: dict "root" $ "components" list. */}}

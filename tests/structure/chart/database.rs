@@ -1,12 +1,14 @@
 //! The ways to one's own database: a pooler, certificates, an image for backups.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Rendered, list, parsed, template};
+use super::{Rendered, list, parsed, refusal, template};
 
 /// Containers and the login each has.
 const LOGINS: [(&str, &str); 4] =
@@ -78,10 +80,61 @@ fn with_an_authority_the_server_is_verified_in_full() {
 }
 
 #[test]
-fn backups_run_in_the_servers_image_unless_given_one() {
-    let image = |values: &[&str]| Rendered::with(values).0["backup"].0["image"].as_str().unwrap().to_owned();
-    assert_eq!(image(&["database.bundled.image=postgres:16"]), "postgres:16");
-    assert_eq!(image(&["backup.image=registry.example.com/postgres:15"]), "registry.example.com/postgres:15");
+fn backups_run_in_an_image_of_the_servers_version() {
+    let bundled = [
+        "database.mode=bundled",
+        "database.existingSecrets.superuser=superuser",
+        "database.existingSecrets.tls=tls",
+        "database.bundled.image=postgres:15",
+        "database.bundled.imagePullPolicy=Never",
+    ];
+    let image = |values: &[&str]| {
+        let container = &Rendered::with(values).0["backup"].0;
+        ["image", "imagePullPolicy"].map(|field| container[field].as_str().unwrap().to_owned())
+    };
+    assert_eq!(image(&[&bundled[..], &["backup.image="]].concat()), ["postgres:15", "Never"]);
+    let own = ["backup.image=registry.example.com/postgres:14", "backup.imagePullPolicy=Always"];
+    assert_eq!(image(&[&bundled[..], &own].concat()), ["registry.example.com/postgres:14", "Always"]);
+    assert_eq!(image(&own)[0], "registry.example.com/postgres:14");
+    let refused = refusal(&["backup.image="]);
+    assert!(refused.contains("backup.image: backups of a database of yours need an image"), "{refused}");
+}
+
+/// Stands in for a command in `folder`.
+fn stub(folder: &Path, name: &str, script: &str) {
+    let file = folder.join(name);
+    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// `pg_restore` 17 begins with a setting that servers before do not know; a row that looks like it stays.
+#[test]
+fn a_dump_by_17_can_be_restored_into_an_older_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = "SET transaction_timeout = 0;";
+    let dump = format!("SET lock_timeout = 0;\n{setting}\nCOPY public.notes (text) FROM stdin;\n{setting}\n\\.\n");
+    fs::write(folder.path().join("sql"), &dump).unwrap();
+    fs::write(folder.path().join("password"), "").unwrap();
+    stub(
+        folder.path(),
+        "pg_restore",
+        r#"case $1 in --list) echo '1; 0 0 TABLE public notes';; *) cat "$FOLDER/sql";; esac"#,
+    );
+    let psql = r#"for last; do :; done; case $* in *SHOW*) echo "$VERSION";; *) cat "$last" > "$FOLDER/taken";; esac"#;
+    stub(folder.path(), "psql", psql);
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    for (version, kept) in [("160009", 1), ("170000", 2)] {
+        let status = Command::new("sh")
+            .arg(super::chart().join("files/restore.sh"))
+            .envs([("PATH", path.as_str()), ("VERSION", version), ("DUMP", "a.dump")])
+            .env("FOLDER", folder.path())
+            .env("PASSWORD_FILE", folder.path().join("password"))
+            .status();
+        assert!(status.unwrap().success());
+        let taken = fs::read_to_string(folder.path().join("taken")).unwrap();
+        assert_eq!(taken.matches(setting).count(), kept, "{version}: {taken}");
+        assert!(taken.ends_with("\\.\n") && !taken.contains("the dump cannot be"), "{taken}");
+    }
 }
 
 /// The Cluster and the values beside it speak of the same Service, Secrets, logins and groups.
@@ -91,6 +144,8 @@ fn the_example_with_cloudnative_pg_fits_together() {
     let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
     let cluster = Value::deserialize(serde_yaml::Deserializer::from_str(&read("cluster.yaml"))).unwrap();
     let rendered = Rendered::of(parsed(&template(&["--values".into(), folder.join("values.yaml").into_os_string()])));
+    let most = cluster["spec"]["postgresql"]["parameters"]["max_connections"].as_str().unwrap();
+    assert!(most.parse::<u32>().unwrap() > 154, "docs/database.md counts so many: {most}");
     let name = cluster["metadata"]["name"].as_str().unwrap();
     let initdb = &cluster["spec"]["bootstrap"]["initdb"];
     for (container, login) in LOGINS.into_iter().filter(|(container, _)| *container != "backup") {

@@ -10,20 +10,23 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 /// A release with its own database and backups.
-const VALUES: [&str; 6] = [
+const VALUES: [&str; 8] = [
+    "image.repository=registry.example.com/volumeviz",
     "database.mode=external",
     "database.external.host=database.example.com",
     "database.existingSecrets.owner=owner",
     "database.existingSecrets.controller=controller",
     "database.existingSecrets.agent=agent",
     "backup.enabled=true",
+    "backup.image=postgres:16",
 ];
 
 /// Helm, as `make setup` builds it.
@@ -44,8 +47,12 @@ fn chart() -> PathBuf {
 
 /// Renders such a release with more arguments.
 fn template(arguments: &[impl AsRef<OsStr>]) -> Output {
+    template_as("volumeviz", arguments)
+}
+
+fn template_as(release: &str, arguments: &[impl AsRef<OsStr>]) -> Output {
     let mut command = Command::new(helm());
-    command.args(["template", "volumeviz"]).arg(chart()).args(arguments);
+    command.args(["template", release]).arg(chart()).args(arguments);
     command.output().expect("helm: `make setup` builds it")
 }
 
@@ -54,11 +61,23 @@ fn set(values: &[&str]) -> Vec<String> {
     VALUES.iter().chain(values).flat_map(|value| ["--set".to_owned(), (*value).to_owned()]).collect()
 }
 
+/// Renders such a release with a values file, in which numbers and lists are what YAML makes of them.
+fn template_with_file(values: &str) -> Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), values).unwrap();
+    let mut arguments: Vec<OsString> = set(&[]).into_iter().map(OsString::from).collect();
+    arguments.extend(["--values".into(), file.path().into()]);
+    template(&arguments)
+}
+
 /// Why Helm makes nothing of such values.
 fn refusal(values: &[&str]) -> String {
-    let output = template(&set(values));
-    assert!(!output.status.success(), "{values:?} are taken");
-    String::from_utf8(output.stderr).unwrap()
+    why(template(&set(values)), &format!("{values:?}"))
+}
+
+fn why(refused: Output, values: &str) -> String {
+    assert!(!refused.status.success(), "{values} are taken");
+    String::from_utf8(refused.stderr).unwrap()
 }
 
 fn parsed(output: &Output) -> Vec<Value> {

@@ -2,9 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Rendered, list, pod_of};
+use super::{Rendered, list, parsed, pod_of, set, template_as};
 
-const RENAMED: [&str; 3] = ["fullnameOverride=disks", "nameOverride=sizes", "commonLabels.team=storage"];
+const RENAMED: [&str; 4] = [
+    "fullnameOverride=disks",
+    "nameOverride=sizes",
+    "commonLabels.team=storage",
+    "commonLabels.app\\.kubernetes\\.io/part-of=storage",
+];
 
 /// Labels of the pods that an object makes.
 fn labels(object: &Value) -> Option<&Value> {
@@ -38,7 +43,9 @@ fn every_selector_selects_the_pods_of_its_object_and_labels_are_common() {
     let selects = |selector: &Value, labels: &Value| selector.as_object().unwrap().iter().all(|(k, v)| &labels[k] == v);
     let mut found = 0;
     for object in &rendered.1 {
-        assert_eq!(object["metadata"]["labels"]["team"], "storage", "{}", object["metadata"]["name"]);
+        for label in ["team", "app.kubernetes.io/part-of"] {
+            assert_eq!(object["metadata"]["labels"][label], "storage", "{}", object["metadata"]["name"]);
+        }
         let Some(selector) = object.pointer("/spec/selector/matchLabels") else { continue };
         let Some(labels) = labels(object) else { continue };
         assert!(selects(selector, labels), "{selector}: {labels}");
@@ -96,6 +103,14 @@ fn names_stay_short() {
         let room = if object["kind"] == "CronJob" { 52 } else { 63 };
         assert!(name.len() <= room, "{name}");
     }
+}
+
+/// Names of Services have none.
+#[test]
+fn a_release_may_have_dots_in_its_name() {
+    let rendered = Rendered::of(parsed(&template_as("disks.example", &set(&[]))));
+    assert!(rendered.object("Service", "disks-example-volumeviz-controller").is_some());
+    assert_eq!(rendered.variable("controller", "VOLUMEVIZ_AGENT_DAEMONSET"), "disks-example-volumeviz-agent");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Rendered, list};
+use super::{Rendered, list, parsed, template_with_file};
 
 const ON: &str = "networkPolicy.enabled=true";
 const BUNDLED: [&str; 4] =
@@ -58,7 +58,7 @@ fn each_component_talks_to_those_whom_it_needs() {
     assert_eq!(egress("test"), [dns, database, api]);
     assert_eq!(egress("controller"), [dns, database, api, "agent: TCP/8443", "*: TCP/null"]);
     assert_eq!(egress("database"), [""; 0]);
-    let fewer = Rendered::with(&[ON, "networkPolicy.controllerEgress=null"]);
+    let fewer = Rendered::of(parsed(&template_with_file("networkPolicy: {enabled: true, controllerEgress: []}")));
     assert_eq!(passes(&fewer, "controller", "egress", "to").last().unwrap(), "agent: TCP/8443");
 }
 

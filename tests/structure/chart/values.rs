@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Rendered, list, objects, refusal};
+use super::{Rendered, list, parsed, refusal, set, template, template_with_file, why};
 
 #[test]
 fn what_the_schema_does_not_know_is_refused() {
@@ -21,12 +21,17 @@ fn what_the_schema_does_not_know_is_refused() {
         ("controller.resources.limits.memory=1 GB", "/controller/resources/limits/memory"),
         ("controller.replicas=two", "/controller/replicas"),
         ("controller.podLabels.app\\.kubernetes\\.io/name=other", "app.kubernetes.io/name"),
+        ("commonLabels.helm\\.sh/chart=other", "helm.sh/chart"),
         ("controller.topologySpreadConstraints[0].maxSkew=1", "/controller/topologySpreadConstraints/0"),
         ("controller.extraEnv[0].value=a", "/controller/extraEnv/0"),
         ("controller.extraVolumeMounts[0].name=a", "/controller/extraVolumeMounts/0"),
         ("controller.nodeSelector.ssd=true", "/controller/nodeSelector/ssd"),
         ("maintain.extraVolumes=null", "extraVolumes"),
         ("crds.keep=yes", "/crds/keep"),
+        ("nameOverride=Disks", "/nameOverride"),
+        ("fullnameOverride=disks.example", "/fullnameOverride"),
+        ("fullnameOverride=1disk", "/fullnameOverride"),
+        ("image.digest=sha256:abc", "/image/digest"),
         ("tests.timeout=soon", "/tests/timeout"),
         ("database.mode=mysql", "/database/mode"),
         ("backup.persistence.size=big", "/backup/persistence/size"),
@@ -35,6 +40,66 @@ fn what_the_schema_does_not_know_is_refused() {
         let refused = refusal(&[value]);
         assert!(refused.contains("values don't meet") && refused.contains(named), "{value}: {refused}");
     }
+}
+
+/// As after `helm upgrade --reuse-values` from a chart that did not have them.
+#[test]
+fn missing_values_are_refused_by_name() {
+    let missing = [
+        ("crds.keep=null", "keep"),
+        ("log=null", "log"),
+        ("serviceMonitor.interval=null", "interval"),
+        ("agent.docker.dataRoot=null", "dataRoot"),
+        ("networkPolicy.dnsPorts=null", "dnsPorts"),
+        ("backup.persistence.size=null", "size"),
+    ];
+    for (value, named) in missing {
+        let refused = refusal(&[value]);
+        assert!(refused.contains(&format!("missing property '{named}'")), "{value}: {refused}");
+    }
+    // Any port would be let through.
+    for list in ["dnsPorts", "kubernetesApiPorts"] {
+        let refused = why(template_with_file(&format!("networkPolicy: {{{list}: []}}")), list);
+        assert!(refused.contains(&format!("/networkPolicy/{list}")), "{refused}");
+    }
+}
+
+/// Whoever took such a name in a public registry would be root on the nodes.
+#[test]
+fn no_image_is_assumed() {
+    let refused = refusal(&["image.repository="]);
+    assert!(refused.contains("image.repository: where is the image?"), "{refused}");
+}
+
+#[test]
+fn a_digest_takes_the_place_of_the_tag() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let rendered = Rendered::with(&["image.repository=ours", "image.tag=v1", &format!("image.digest={digest}")]);
+    for container in ["controller", "maintain", "agent", "docker-proxy", "check-installation"] {
+        assert_eq!(rendered.0[container].0["image"], format!("ours@{digest}"), "{container}");
+    }
+    assert_eq!(Rendered::with(&["image.repository=ours", "image.tag=v1"]).0["agent"].0["image"], "ours:v1");
+}
+
+/// Else Helm gives up first, and says nothing of what was waited for.
+#[test]
+fn the_test_waits_no_longer_than_helm() {
+    let rendered = Rendered::with(&[]);
+    let timeout = rendered.variable("check-installation", "VOLUMEVIZ_CHECK_TIMEOUT");
+    let minutes: u32 = timeout.strip_suffix('m').unwrap().parse().unwrap();
+    assert!(minutes < 5, "{timeout}");
+}
+
+/// In a values file a number is a floating-point one, and would become 5e+06.
+#[test]
+fn big_numbers_stay_whole() {
+    let values =
+        "metrics: {volumes: {top: 4000000, max: 5000000}}\nprometheusRule: {enabled: true, noSuccessHours: 10000000}";
+    let rendered = Rendered::of(parsed(&template_with_file(values)));
+    let told = ["TOP", "MAX"].map(|name| rendered.variable("controller", &format!("VOLUMEVIZ_METRICS_{name}_VOLUMES")));
+    assert_eq!(told, ["4000000", "5000000"]);
+    let rule = rendered.object("PrometheusRule", "volumeviz").unwrap().to_string();
+    assert!(rule.contains("[10000000h]") && !rule.contains("e+07"), "{rule}");
 }
 
 #[test]
@@ -66,11 +131,12 @@ fn what_is_extra_is_there_beside_what_the_chart_needs() {
 #[test]
 fn crds_are_kept_unless_the_values_say_otherwise() {
     let kept = |values: &[&str]| -> Vec<bool> {
-        let objects = objects(values);
+        let objects = parsed(&template(&[set(values), vec!["--skip-schema-validation".to_owned()]].concat()));
         let crds = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
         crds.map(|crd| crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep").collect()
     };
     assert_eq!(kept(&[]), [true, true]);
+    assert_eq!(kept(&["crds.keep=null"]), [true, true]);
     assert_eq!(kept(&["crds.keep=false"]), [false, false]);
     assert_eq!(kept(&["crds.enabled=false"]), [false; 0]);
 }
