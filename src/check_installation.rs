@@ -163,25 +163,25 @@ impl Scans {
     /// Its status once it is complete. An API server that fails now and then is asked again.
     async fn ended(&self, timeout: Duration) -> Result<VolumeScanStatus, Error> {
         let until = Instant::now() + timeout;
+        let mut seen = "it could not be read".to_owned();
         loop {
-            let read = tokio::time::timeout_at(until, self.api.get(&self.name)).await;
-            let conditions = match read {
+            match tokio::time::timeout_at(until, self.api.get(&self.name)).await {
                 Ok(Ok(scan)) => {
                     let status = scan.status.unwrap_or_default();
-                    let conditions = conditions(&status);
+                    seen = conditions(&status);
                     if is_true(&status, COMPLETE) {
                         return Ok(status);
                     }
                     if is_true(&status, FAILED) {
-                        return Err(Error::Failed { scan: self.name.clone(), conditions });
+                        return Err(Error::Failed { scan: self.name.clone(), conditions: seen });
                     }
-                    conditions
                 }
-                Ok(Err(error)) => self.failed("read")(error).to_string(),
-                Err(_) => "the API server does not answer".to_owned(),
-            };
+                Ok(Err(error)) => seen = self.failed("read")(error).to_string(),
+                // What was seen last tells more than that time is over.
+                Err(_) => {}
+            }
             if Instant::now() >= until {
-                return Err(Error::Timeout { scan: self.name.clone(), timeout, conditions });
+                return Err(Error::Timeout { scan: self.name.clone(), timeout, conditions: seen });
             }
             sleep(POLL).await;
         }

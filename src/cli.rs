@@ -70,7 +70,9 @@ impl Command {
     fn confined(&self) -> Option<Confined<'_>> {
         match self {
             Self::Agent(_) => Some(Confined::Agent),
-            Self::DockerProxy(args) => Some(Confined::DockerProxy(args.listen.parent().unwrap_or(Path::new("/")))),
+            Self::DockerProxy(args) => {
+                Some(Confined::DockerProxy(args.listen.parent().unwrap_or_else(|| Path::new("/"))))
+            }
             _ => None,
         }
     }

@@ -47,10 +47,9 @@ fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
         );
     }
     // Slow enough to last through both.
-    let spec = json!({"volumeSelector": {"names": ["work-*"]}, "limits": {"entriesPerSecond": 100, "parallelVolumes": 1}, "schedule": "0 0 1 1 *"});
+    let spec =
+        json!({"volumeSelector": {"names": ["work-*"]}, "limits": {"entriesPerSecond": 100, "parallelVolumes": 1}});
     let scan = Scan::new("through", &spec);
-    scan.until(20, "Scheduled", ("True", "Scheduled"));
-    kubectl("patch volumescan through --type=merge -p {\"spec\":{\"trigger\":\"go\"}}");
     wait(30, "volumes to be final", || (sql("SELECT count(*) > 2 FROM scan_results") == "t").then_some(()));
     let revision = || run("helm", &["history", "volumeviz", "-n", "volumeviz", "--max", "1", "-o", "json"]);
     let before = revision();
@@ -74,10 +73,7 @@ fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
     let upgraded = get("daemonset volumeviz-agent -n volumeviz");
     assert_eq!(upgraded["spec"]["template"]["metadata"]["labels"]["helm.sh/chart"], "volumeviz-0.1.1");
     run("helm", &["rollback", "volumeviz", "-n", "volumeviz", "--wait", "--timeout", "4m"]);
-    let status = wait(180, "the run to end", || {
-        let status = scan.status();
-        (!status["lastRun"].is_null()).then_some(status)
-    });
+    let status = scan.complete(180);
     assert_eq!(status["lastRun"]["result"], "Succeeded", "{status}");
     assert_eq!(status["totals"]["measured"], 36, "{status}");
     let run_id = &status["lastRun"]["id"];
