@@ -1,6 +1,7 @@
 //! What each part may do, seen from outside; and that no secret is told anywhere.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
@@ -107,9 +108,9 @@ fn rights_in_kubernetes_are_exactly_these() {
             let lines = run("kubectl", &asked);
             lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<BTreeSet<_>>()
         };
-        told += &format!("# {account} in {namespace}\n");
+        writeln!(told, "# {account} in {namespace}").unwrap();
         for line in list(account).difference(&list("nobody")) {
-            told += &format!("{line}\n");
+            writeln!(told, "{line}").unwrap();
         }
     }
     let expected = include_str!("rights.txt");

@@ -87,7 +87,7 @@ impl Certificates {
         let mut authorities = authorities(&self.controller.authorities, now);
         let known = authorities.iter().find_map(|(certificate, said)| {
             let authority = Authority::from_pem(certificate, &self.authority_key).ok()?;
-            (said.not_after - now > RENEW_AUTHORITY).then(|| (authority, said.not_before))
+            (said.not_after - now > RENEW_AUTHORITY).then_some((authority, said.not_before))
         });
         let (authority, since) = if let Some(known) = known {
             known
