@@ -105,7 +105,7 @@ release: setup ## Make the files of a release from what is committed, for amd64 
 	$(call say,Release)
 	@release/package target/release-$(VERSION)
 
-reproducible: setup ## Make a release twice, and compare: about an hour
+reproducible: setup ## Make a release twice, and compare: four builds from nothing
 	$(call say,Reproducible?)
 	@release/reproducible
 
