@@ -53,6 +53,8 @@ fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
     wait(30, "volumes to be final", || (sql("SELECT count(*) > 2 FROM scan_results") == "t").then_some(()));
     let revision = || run("helm", &["history", "volumeviz", "-n", "volumeviz", "--max", "1", "-o", "json"]);
     let before = revision();
+    let database = || kubectl("get pod -n volumeviz volumeviz-database-0 -o jsonpath={.metadata.uid}");
+    let same = database();
     let chart = another_version();
     let path = chart.path().join("volumeviz");
     run(
@@ -73,6 +75,7 @@ fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
     let upgraded = get("daemonset volumeviz-agent -n volumeviz");
     assert_eq!(upgraded["spec"]["template"]["metadata"]["labels"]["helm.sh/chart"], "volumeviz-0.1.1");
     run("helm", &["rollback", "volumeviz", "-n", "volumeviz", "--wait", "--timeout", "4m"]);
+    assert_eq!(database(), same, "what does not change is not restarted");
     let status = scan.complete(180);
     assert_eq!(status["lastRun"]["result"], "Succeeded", "{status}");
     assert_eq!(status["totals"]["measured"], 36, "{status}");
