@@ -61,3 +61,30 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As controllers of 0.1.0 post it.
+    const OFFER: &str =
+        r#"{"v":1,"job":7,"ticket":"00000000-0000-0000-0000-000000000001","nodeName":"n","nodeUID":"u","podUID":"p"}"#;
+    /// As agents of 0.1.0 answer.
+    const ANSWER: &str = r#"{"reason":"Busy","message":"the agent works on another job"}"#;
+
+    #[test]
+    fn what_0_1_0_says_is_understood_and_said_again() {
+        let offer: Offer = serde_json::from_str(OFFER).unwrap();
+        let answer: Answer = serde_json::from_str(ANSWER).unwrap();
+        assert_eq!(serde_json::to_string(&offer).unwrap(), OFFER);
+        assert_eq!(serde_json::to_string(&answer).unwrap(), ANSWER);
+    }
+
+    /// Fields are only ever added: the next version's messages reach this one while an upgrade is under way.
+    #[test]
+    fn what_a_later_version_adds_is_ignored() {
+        let later = |text: &str| text.replacen('{', r#"{"later":{"x":[1]},"#, 1);
+        assert!(serde_json::from_str::<Offer>(&later(OFFER)).is_ok());
+        assert!(serde_json::from_str::<Answer>(&later(ANSWER)).is_ok());
+    }
+}
