@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -148,8 +148,7 @@ impl Scans {
     /// Lists volumes and measures none: what is checked are the ways, and these are short also where volumes are big.
     async fn create(&self) -> Result<(), Error> {
         let measurement = Measurement { mode: Mode::Inventory, ..Measurement::default() };
-        let mut scan = VolumeScan::new(&self.name, VolumeScanSpec { measurement, ..VolumeScanSpec::default() });
-        scan.metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+        let scan = VolumeScan::new(&self.name, VolumeScanSpec { measurement, ..VolumeScanSpec::default() });
         self.api.create(&PostParams::default(), &scan).await.map(drop).map_err(self.failed("create"))
     }
 

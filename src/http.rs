@@ -13,6 +13,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum_server::{Address, Server};
 use hyper_util::rt::TokioTimer;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -83,11 +84,17 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, router: Router) -> Result<(), Error> {
     let serve = async || {
-        let mut server = axum_server::from_tcp(listener.into_std()?)?.http1_only();
-        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        server.serve(router.into_make_service()).await
+        let server = axum_server::from_tcp(listener.into_std()?)?;
+        http1_only(server, HEAD_TIMEOUT).serve(router.into_make_service()).await
     };
     serve().await.map_err(Error::Serve)
+}
+
+/// A server that speaks HTTP/1.1 and nothing else, to whoever says within `head_timeout` what he wants.
+pub fn http1_only<A: Address, Acceptor>(server: Server<A, Acceptor>, head_timeout: Duration) -> Server<A, Acceptor> {
+    let mut server = server.http1_only();
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(head_timeout);
+    server
 }
 
 async fn readyz(State(served): State<Served>, RawQuery(query): RawQuery) -> impl IntoResponse {

@@ -85,6 +85,19 @@ pub enum Error {
     },
 }
 
+/// A problem that lasts: it is told once, and again when it is another one.
+#[derive(Debug, Default)]
+pub struct Repeated(Option<String>);
+
+impl Repeated {
+    /// Notes how it stands; whether there is a problem that was not told.
+    pub fn is_news(&mut self, problem: Option<&str>) -> bool {
+        let is_news = problem.is_some() && self.0.as_deref() != problem;
+        self.0 = problem.map(str::to_owned);
+        is_news
+    }
+}
+
 /// Installs the process's only log subscriber. A file without a filter that can be used is no reason not to start: `info` stands in, and it is said.
 pub fn install(args: &LogArgs) -> Result<(), Error> {
     let from_file = args.filter_file.as_deref().map(|path| read(path).and_then(|text| Ok((parse(&text)?, text))));
@@ -128,7 +141,7 @@ fn follow(
 ) -> Result<(), Error> {
     let file = path.clone();
     let look = move || {
-        let mut problem = None;
+        let mut problem = Repeated::default();
         loop {
             std::thread::sleep(LOOK_EVERY);
             let changed = read(&file).and_then(|text| Ok((parse(&text)?, text)));
@@ -142,12 +155,23 @@ fn follow(
                     .err(),
                 Err(error) => Some(error.to_string()),
             };
-            if let Some(failed) = failed.as_ref().filter(|failed| problem.as_ref() != Some(*failed)) {
-                tracing::warn!("goes on with the log filter {current:?}: {failed}");
+            if problem.is_news(failed.as_deref()) {
+                tracing::warn!("goes on with the log filter {current:?}: {}", failed.unwrap_or_default());
             }
-            problem = failed;
         }
     };
     let started = std::thread::Builder::new().name("log-filter".to_owned()).spawn(look);
     started.map(drop).map_err(|source| Error::Follow { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_news_until_it_was_told_and_again_once_it_was_over() {
+        let mut problem = Repeated::default();
+        let news = [None, Some("a"), Some("a"), Some("b"), None, Some("b")].map(|now| problem.is_news(now));
+        assert_eq!(news, [false, true, false, true, false, true]);
+    }
 }

@@ -9,6 +9,8 @@ use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::net::TcpListener;
 
+use crate::http;
+use crate::telemetry::Repeated;
 use crate::tls::{self, Credentials};
 
 /// How often the directory is looked at: the kubelet changes it within a minute or two of the Secret.
@@ -44,8 +46,7 @@ pub enum Error {
 pub(super) async fn serve(listener: TcpListener, directory: &Path, router: Router) -> Result<(), Error> {
     let credentials = read(directory)?;
     let config = RustlsConfig::from_config(Arc::new(usable(directory, &credentials)?));
-    let mut server = axum_server::from_tcp_rustls(listener.into_std()?, config.clone())?.http1_only();
-    server.http_builder().http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let server = http::http1_only(axum_server::from_tcp_rustls(listener.into_std()?, config.clone())?, HEAD_TIMEOUT);
     tokio::select! {
         ended = server.serve(router.into_make_service()) => Ok(ended?),
         never = follow(directory, credentials, config) => match never {},
@@ -53,7 +54,7 @@ pub(super) async fn serve(listener: TcpListener, directory: &Path, router: Route
 }
 
 async fn follow(directory: &Path, mut used: Credentials, config: RustlsConfig) -> std::convert::Infallible {
-    let mut problem = None;
+    let mut problem = Repeated::default();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let renewed = match read(directory) {
@@ -61,21 +62,18 @@ async fn follow(directory: &Path, mut used: Credentials, config: RustlsConfig) -
             Ok(credentials) => usable(directory, &credentials).map(|renewed| (renewed, credentials)),
             Err(error) => Err(error),
         };
-        match renewed {
+        let failed = match renewed {
             Ok((renewed, credentials)) => {
                 config.reload_from_config(Arc::new(renewed));
                 used = credentials;
-                problem = None;
                 tracing::info!("uses a renewed certificate");
+                None
             }
             // The kubelet swaps directories, so this lasts only if it is not its doing.
-            Err(error) => {
-                let told = Some(error.to_string());
-                if problem != told {
-                    tracing::warn!("goes on with the certificate it has: {error}");
-                    problem = told;
-                }
-            }
+            Err(error) => Some(error.to_string()),
+        };
+        if problem.is_news(failed.as_deref()) {
+            tracing::warn!("goes on with the certificate it has: {}", failed.unwrap_or_default());
         }
     }
 }

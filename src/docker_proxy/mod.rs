@@ -21,13 +21,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::client::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::docker::{DEFAULT_SOCKET, NO_SOCKET, PROXY_SOCKET, no_socket};
+use crate::http;
 
 /// An agent asks one thing after the other; more at a time would only load dockerd.
 const MOST_AT_A_TIME: usize = 4;
@@ -96,8 +97,7 @@ pub async fn run(Args { docker_socket, listen: path }: Args, stop: CancellationT
 }
 
 async fn serve(listener: UnixListener, proxy: Arc<Proxy>) -> io::Result<()> {
-    let mut server = axum_server::from_unix(listener)?.http1_only();
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let server = http::http1_only(axum_server::from_unix(listener)?, HEAD_TIMEOUT);
     server.serve(Router::new().fallback(asked).with_state(proxy).into_make_service()).await
 }
 

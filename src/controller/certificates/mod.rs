@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use self::plan::{Certificates, Data};
 use super::dispatch::{CONNECT_TIMEOUT, POST_TIMEOUT};
 use super::metrics::Metrics;
+use crate::telemetry::Repeated;
 use crate::tls::{self, issue};
 
 /// How often is looked whether something is due, or was broken.
@@ -89,22 +90,22 @@ impl Keeper {
     /// Looks after them for as long as it is polled; the caller leads.
     pub async fn run(&self) -> Infallible {
         let mut used = None;
-        let mut problem = None;
+        let mut problem = Repeated::default();
         loop {
             let passed = tokio::time::timeout(PASS_TIMEOUT, self.pass(&mut used)).await.unwrap_or(Err(Error::Timeout));
             let failed = passed.err().map(|error| error.to_string());
-            if let Some(failed) = failed.as_ref().filter(|failed| problem.as_ref() != Some(*failed)) {
+            if problem.is_news(failed.as_deref()) {
+                let failed = failed.unwrap_or_default();
                 tracing::warn!("{failed}");
                 // What was issued before stays in use.
                 self.channel.send_if_modified(|channel| {
                     let replace = channel.is_err();
                     if replace {
-                        *channel = Err(failed.as_str().into());
+                        *channel = Err(failed.into());
                     }
                     replace
                 });
             }
-            problem = failed;
             tokio::time::sleep(if used.is_some() { LOOK_EVERY } else { RETRY_AFTER }).await;
         }
     }
