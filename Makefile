@@ -13,7 +13,7 @@ BIN := $(or $(CLUSTER_BIN),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volumeviz/bin)
 HELM_DOCS := $(BIN)/helm-docs --log-level error --chart-search-root charts --sort-values-order file
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint dependencies deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
+.PHONY: help setup build image lint dependencies deny arm64 test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -63,6 +63,11 @@ deny: dependencies ## The same, and known vulnerabilities, for which GitHub must
 	@release/cargo deny fetch db || { echo 'deny: advisories were NOT checked: their database is unreachable; licences, bans, sources and use are well' >&2; exit 1; }
 	@release/cargo deny --locked check advisories
 
+arm64: setup ## See that it compiles for arm64
+	$(call say,arm64)
+	@release/setup arm64
+	@release/build arm64 --check
+
 test-unit: setup ## Rules, walker, command line
 	$(call say,Unit tests)
 	@cargo test --locked --lib --bins --test structure --test walk --test scan --test docker_proxy --test packaging
@@ -99,7 +104,7 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
-test: lint dependencies test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+test: lint dependencies arm64 test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
 
 release: setup ## Make the files of a release from what is committed, for amd64 and arm64, into target/release-VERSION
 	$(call say,Release)

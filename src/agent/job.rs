@@ -1,6 +1,7 @@
 //! The life of one job: list what Docker has, measure what is selected, report as volumes finish, complete.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::domain::contract::{
 use crate::domain::measurement::VolumeResult;
 use crate::domain::run::JobReason;
 use crate::domain::selector::{InvalidGlob, VolumeFacts, VolumeMatcher, VolumeUsage};
+use crate::domain::work::Mode;
 
 /// How long a Docker Engine that does not answer is waited for: it restarts in less.
 const DOCKER_PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +39,8 @@ enum Error {
     NoDockerEngine(String),
     #[error("{0}")]
     DockerUnreachable(String),
+    #[error("Docker keeps its volumes in {engine}, and the agent is given {agent}")]
+    DataRootMismatch { engine: String, agent: String },
     #[error(transparent)]
     Selector(#[from] InvalidGlob),
 }
@@ -109,6 +113,7 @@ impl Error {
             }
             Self::NoDockerEngine(_) => Some((FailureClass::Permanent, JobReason::NoDockerEngine)),
             Self::DockerUnreachable(_) => Some((FailureClass::Retryable, JobReason::DockerUnreachable)),
+            Self::DataRootMismatch { .. } => Some((FailureClass::Permanent, JobReason::DataRootMismatch)),
             Self::Selector(_) => Some((FailureClass::Permanent, JobReason::AgentError)),
         }
     }
@@ -121,6 +126,7 @@ impl Error {
             Self::Session(SessionError::Refused(_) | SessionError::Incomplete(_)) | Self::Selector(_) => "Failed",
             Self::NoDockerEngine(_) => "NoDockerEngine",
             Self::DockerUnreachable(_) => "DockerUnreachable",
+            Self::DataRootMismatch { .. } => "DataRootMismatch",
         }
     }
 }
@@ -131,12 +137,11 @@ async fn measure_node(agent: &Agent, session: &Session, claim: &Claim, tracker: 
     let mut inventory = list(agent, session.deadline()).await?;
     select(&mut inventory, &matcher);
     let fresh = send_inventory(session, &inventory).await?;
-    let selected: Vec<Target> = inventory
-        .volumes
-        .iter()
-        .filter(|volume| volume.selected)
-        .map(|volume| Target::new(volume, &inventory.engine, agent.docker.data_root()))
-        .collect();
+    if claim.work.mode != Mode::Inventory {
+        can_see(agent.docker.data_root(), &inventory)?;
+    }
+    let selected: Vec<Target> =
+        inventory.volumes.iter().filter(|volume| volume.selected).map(Target::new).collect();
     let done: HashSet<&String> = fresh.iter().collect();
     let open: Vec<Target> = selected.into_iter().filter(|target| !done.contains(&target.volume)).collect();
     // What an earlier attempt made final counts even when the volume is gone by now, or was made anew under its name.
@@ -177,6 +182,16 @@ fn select(inventory: &mut Inventory, matcher: &VolumeMatcher) {
         let usage = if in_use.contains(volume.name.as_str()) { VolumeUsage::InUse } else { VolumeUsage::Unused };
         volume.selected = matcher.matches(facts(volume, usage));
     }
+}
+
+/// Where Docker keeps its volumes elsewhere than the agent looks, a job that measured none of them must not look like a success.
+fn can_see(data_root: &Path, inventory: &Inventory) -> Result<(), Error> {
+    let engine = &inventory.engine.data_root;
+    let mut selected = inventory.volumes.iter().filter(|volume| volume.selected);
+    if Path::new(engine) != data_root && selected.any(|volume| volume.driver == "local") {
+        return Err(Error::DataRootMismatch { engine: engine.clone(), agent: data_root.display().to_string() });
+    }
+    Ok(())
 }
 
 /// Volumes first: a container's mounts are recorded only for volumes that are known. Returns the names of those that need no measuring.
@@ -263,4 +278,27 @@ fn facts(volume: &InventoryVolume, usage: VolumeUsage) -> VolumeFacts<'_> {
 
 fn to_i64(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::contract::Engine;
+
+    #[test]
+    fn volumes_that_are_kept_where_the_agent_does_not_look_are_no_success() {
+        let engine = Engine { id: String::new(), version: String::new(), data_root: "/data/docker".to_owned() };
+        let listed = |driver: &str, selected: bool| {
+            let volume = json!({"name": "v", "driver": driver, "mountpoint": "", "scope": "local", "labels": {}, "options": {},
+                "kind": "named", "selected": selected});
+            let volumes = vec![serde_json::from_value(volume).unwrap()];
+            Inventory { engine: engine.clone(), volumes, containers: Vec::new() }
+        };
+        let seen = |root: &str, inventory: &Inventory| can_see(Path::new(root), inventory).is_ok();
+        assert!(seen("/data/docker", &listed("local", true)) && seen("/data/docker/", &listed("local", true)));
+        assert!(!seen("/var/lib/docker", &listed("local", true)));
+        assert!(seen("/var/lib/docker", &listed("local", false)) && seen("/var/lib/docker", &listed("rclone", true)));
+    }
 }

@@ -47,15 +47,15 @@ impl Target {
         Self { volume: name, path: Ok(path) }
     }
 
-    /// A listed volume.
-    pub fn new(volume: &InventoryVolume, engine: &Engine, data_root: &Path) -> Self {
-        Self { volume: volume.name.clone(), path: measurable(volume, engine, data_root) }
+    /// A listed volume of an engine whose data root is seen here where the engine has it.
+    pub fn new(volume: &InventoryVolume) -> Self {
+        Self { volume: volume.name.clone(), path: measurable(volume) }
     }
 }
 
 /// What may be walked: volumes of the driver `local` on this machine. One with `device=` is a mount that exists only while a container uses
 /// it; without it the directory below is empty, which must not be taken for an empty volume.
-fn measurable(volume: &InventoryVolume, engine: &Engine, data_root: &Path) -> Result<PathBuf, VolumeReason> {
+fn measurable(volume: &InventoryVolume) -> Result<PathBuf, VolumeReason> {
     let path = PathBuf::from(&volume.mountpoint);
     let option = |name: &str| volume.options.get(name).map(String::as_str);
     if volume.driver != "local" {
@@ -64,9 +64,6 @@ fn measurable(volume: &InventoryVolume, engine: &Engine, data_root: &Path) -> Re
     if option("type").is_some_and(|kind| kind.starts_with("nfs") || kind.starts_with("cifs") || kind.starts_with("smb"))
     {
         return Err(VolumeReason::NetworkFilesystem);
-    }
-    if Path::new(&engine.data_root) != data_root {
-        return Err(VolumeReason::DataRootMismatch);
     }
     if option("device").is_some_and(|device| !device.is_empty()) && !is_mount_point(&path) {
         return Err(VolumeReason::NotMounted);
@@ -264,15 +261,12 @@ mod tests {
 
     #[test]
     fn what_is_never_walked_has_its_reason() {
-        let engine = Engine { id: String::new(), version: String::new(), data_root: "/var/lib/docker".to_owned() };
-        let at = |volume: &InventoryVolume, root: &str| measurable(volume, &engine, Path::new(root)).err();
-        let root = "/var/lib/docker";
-        assert_eq!(at(&volume("local", &[]), root), None);
-        assert_eq!(at(&volume("rclone", &[]), root), Some(VolumeReason::DriverNotLocal));
-        assert_eq!(at(&volume("local", &[("type", "nfs4")]), root), Some(VolumeReason::NetworkFilesystem));
-        assert_eq!(at(&volume("local", &[("type", "cifs")]), root), Some(VolumeReason::NetworkFilesystem));
-        assert_eq!(at(&volume("local", &[("type", "none"), ("device", "/srv")]), root), Some(VolumeReason::NotMounted));
-        assert_eq!(at(&volume("local", &[]), "/data/docker"), Some(VolumeReason::DataRootMismatch));
+        let of = |driver: &str, options: &[(&str, &str)]| measurable(&volume(driver, options)).err();
+        assert_eq!(of("local", &[]), None);
+        assert_eq!(of("rclone", &[]), Some(VolumeReason::DriverNotLocal));
+        assert_eq!(of("local", &[("type", "nfs4")]), Some(VolumeReason::NetworkFilesystem));
+        assert_eq!(of("local", &[("type", "cifs")]), Some(VolumeReason::NetworkFilesystem));
+        assert_eq!(of("local", &[("type", "none"), ("device", "/srv")]), Some(VolumeReason::NotMounted));
     }
 
     #[test]

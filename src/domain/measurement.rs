@@ -43,8 +43,6 @@ pub enum VolumeReason {
     NetworkFilesystem,
     /// The volume is a mount of its own (`device=`) that no container has mounted now.
     NotMounted,
-    /// The engine's data root is not the directory mounted into the agent.
-    DataRootMismatch,
     /// The volume disappeared while it was being measured.
     Vanished,
     /// The volume's deadline passed before the walk ended.
@@ -68,7 +66,6 @@ impl VolumeReason {
             Self::DriverNotLocal => "DriverNotLocal",
             Self::NetworkFilesystem => "NetworkFilesystem",
             Self::NotMounted => "NotMounted",
-            Self::DataRootMismatch => "DataRootMismatch",
             Self::Vanished => "Vanished",
             Self::VolumeTimeout => "VolumeTimeout",
             Self::DeviceHung => "DeviceHung",

@@ -109,6 +109,8 @@ pub enum JobReason {
     NoDockerEngine,
     /// The node's Docker Engine does not answer.
     DockerUnreachable,
+    /// The engine's data root is not the directory mounted into the agent.
+    DataRootMismatch,
     /// No agent pod runs on the node.
     AgentMissing,
     /// The agent pod does not answer.
@@ -137,6 +139,7 @@ impl JobReason {
         match self {
             Self::NoDockerEngine => "NoDockerEngine",
             Self::DockerUnreachable => "DockerUnreachable",
+            Self::DataRootMismatch => "DataRootMismatch",
             Self::AgentMissing => "AgentMissing",
             Self::AgentUnreachable => "AgentUnreachable",
             Self::AgentCannotReachDatabase => "AgentCannotReachDatabase",

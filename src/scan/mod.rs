@@ -135,9 +135,8 @@ fn directories(paths: Vec<PathBuf>) -> Vec<Volume> {
 async fn docker_volumes(args: &Args) -> Result<Vec<Volume>, docker::Error> {
     let docker = Docker::new(args.docker.clone(), PathBuf::from(DEFAULT_DATA_ROOT));
     let inventory = docker.inventory(&docker.connect().await?).await?;
-    let root = PathBuf::from(&inventory.engine.data_root);
     let volume = |volume: &crate::domain::contract::InventoryVolume| Volume {
-        target: Target::new(volume, &inventory.engine, &root),
+        target: Target::new(volume),
         path: volume.mountpoint.clone(),
         driver: Some(volume.driver.clone()),
     };

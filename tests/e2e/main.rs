@@ -15,10 +15,11 @@ mod database;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod life;
+mod network;
 mod release;
 mod security;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Child;
 
@@ -236,18 +237,57 @@ fn at_rest_nothing_is_written_but_leases() {
     stays(60, "a write at rest", || writes().split_off(before));
 }
 
+/// Every object of the cluster, but Events, that is in the installation's namespace or tells its name; of nodes the images do not count.
+fn traces() -> BTreeSet<String> {
+    let kinds = kubectl("api-resources --verbs=list -o name");
+    let kinds: Vec<&str> = kinds.lines().filter(|kind| !kind.starts_with("events")).collect();
+    let list = get(&format!("{} --all-namespaces", kinds.join(",")));
+    let mut found = BTreeSet::new();
+    for item in list["items"].as_array().unwrap() {
+        let mut told = item.clone();
+        told.as_object_mut().unwrap().remove("status");
+        if told["metadata"]["namespace"] == "volumeviz" || told.to_string().contains("volumeviz") {
+            found.insert(format!("{} {}", item["kind"].as_str().unwrap(), item["metadata"]["name"].as_str().unwrap()));
+        }
+    }
+    found
+}
+
+/// What the README has people type after `heading`, up to the next one.
+fn of_readme(heading: &str) -> String {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, after) = readme.split_once(heading).unwrap();
+    after.split("```").nth(1).unwrap().to_owned()
+}
+
+/// Leaves a cluster without the product: the last test by its name.
 #[test]
-fn uninstalling_keeps_resources_and_data() {
+fn uninstalling_keeps_what_is_said_and_nothing_else() {
     let scan = Scan::new("kept", &json!({}));
     scan.complete(60);
     let runs = sql("SELECT count(*) FROM scan_runs");
-    let password = kubectl("get secret -n volumeviz volumeviz-database-controller -o jsonpath={.data.password}");
-    let told = run("helm", &["uninstall", "volumeviz", "--namespace", "volumeviz", "--wait"]);
+    let password = || kubectl("get secret -n volumeviz volumeviz-database-controller -o jsonpath={.data.password}");
+    let before = password();
+    let told = run("sh", &["-euc", &of_readme("## Uninstall")]);
     assert!(told.contains("CustomResourceDefinition") && told.contains("volumescans.volumeviz.io"), "{told}");
     assert_eq!(scan.status()["state"], "Complete");
+    let ended = || kubectl("get pods -n volumeviz -o name").is_empty().then_some(());
+    wait(60, "the pods to end", ended);
+    // The namespace with what Kubernetes puts into each, and the volumes of whoever runs the cluster.
+    let given = ["Namespace volumeviz", "ConfigMap kube-root-ca.crt", "ServiceAccount default", "PersistentVolume backup", "PersistentVolume database"];
+    let kept = [
+    ];
+    let expected = given.iter().chain(&kept).map(|&object| object.to_owned()).collect();
+    assert_eq!(traces(), expected);
+
     kubectl("delete volumescan kept --timeout=10s");
     install(&["--wait", "--timeout", "3m"]).unwrap();
-    assert_eq!(kubectl("get secret -n volumeviz volumeviz-database-controller -o jsonpath={.data.password}"), password);
+    assert_eq!(password(), before);
     assert_eq!(sql("SELECT count(*) FROM scan_runs"), runs);
     Scan::new("after", &json!({})).complete(60);
+
+    run("helm", &["uninstall", "volumeviz", "--namespace", "volumeviz", "--wait"]);
+    run("sh", &["-euc", &of_readme("For good:")]);
+    let left = ["PersistentVolume backup", "PersistentVolume database"].map(str::to_owned);
+    assert_eq!(traces(), BTreeSet::from(left));
 }

@@ -36,6 +36,26 @@ fn docker_restarted_between_scans_and_gone_from_every_node() {
     assert_eq!(Scan::new("engines-back", &json!({})).complete(60)["agents"]["withoutDocker"], 0);
 }
 
+/// The agents' data root is not the engines': what cannot be seen is no success, and what needs no sizes is.
+#[test]
+fn docker_keeps_its_volumes_elsewhere_than_the_chart_says() {
+    make_volumes();
+    let _volumes = Volumes;
+    let all_at_once = "agent.updateStrategy.rollingUpdate.maxUnavailable=100%";
+    let rolled = |set: &[&str]| {
+        install(&[&["--set", all_at_once, "--wait", "--timeout", "3m"], set].concat()).unwrap();
+        kubectl("rollout status -n volumeviz daemonset/volumeviz-agent --timeout=2m");
+    };
+    rolled(&["--set", "agent.docker.dataRoot=/srv"]);
+    let status = Scan::new("elsewhere", &json!({})).complete(60);
+    let failed = &status["failedNodes"][0];
+    assert_eq!((&failed["node"], &failed["reason"]), (&json!("node-2"), &json!("DataRootMismatch")), "{status}");
+    assert_eq!(failed["message"], "Docker keeps its volumes in /var/lib/docker, and the agent is given /srv");
+    assert_eq!(Scan::new("only-listed", &json!({"mode": "Inventory"})).complete(60)["lastRun"]["result"], "Succeeded");
+    rolled(&[]);
+    assert_eq!(Scan::new("seen-again", &json!({})).complete(60)["lastRun"]["result"], "Succeeded");
+}
+
 /// The engine takes connections and answers nothing.
 #[test]
 fn docker_hung() {
