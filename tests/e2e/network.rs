@@ -4,6 +4,17 @@ use super::*;
 
 const ENFORCER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/network-policies.yaml");
 
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+
+/// Has new connections of pods judged. It does so by itself where the kernel has nftables' queue, which not each has that these tests run on.
+const ASK: &str = "
+    iptables -t mangle -N POLICIES
+    iptables -t mangle -A POLICIES -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+    iptables -t mangle -A POLICIES -m owner --uid-owner 0 -j RETURN
+    iptables -t mangle -A POLICIES -s 10.244.0.0/16 -j NFQUEUE --queue-num 100
+    iptables -t mangle -A POLICIES -d 10.244.0.0/16 -j NFQUEUE --queue-num 100
+    iptables -t mangle -A POSTROUTING -j POLICIES";
+
 /// What enforces NetworkPolicies on every node, and a pod that is nobody's; both go with this value.
 struct Enforced;
 
@@ -19,6 +30,9 @@ impl Enforced {
         let this = Self;
         kubectl("rollout status -n kube-system daemonset/network-policies --timeout=60s");
         kubectl("wait pod/stranger --for=condition=Ready --timeout=60s");
+        for node in NODES {
+            in_node(node, ASK);
+        }
         this
     }
 }
@@ -27,7 +41,11 @@ impl Drop for Enforced {
     fn drop(&mut self) {
         drop(try_run("kubectl", &["delete", "pod", "stranger"]));
         drop(try_run("kubectl", &["delete", "-f", ENFORCER]));
-        for node in ["node-1", "node-2", "node-3"] {
+        for node in NODES {
+            drop(try_in_node(
+                node,
+                "iptables -t mangle -D POSTROUTING -j POLICIES; iptables -t mangle -F POLICIES; iptables -t mangle -X POLICIES",
+            ));
             drop(try_in_node(node, "nft delete table inet kube-network-policies"));
         }
     }

@@ -90,7 +90,8 @@ fn docker_cannot_be_changed_through_the_proxy() {
 /// What a user of these groups may do, as `kubectl auth can-i --list` tells it.
 fn rights(user: &str, groups: &[String], namespace: &str) -> BTreeSet<String> {
     let mut asked = vec!["auth", "can-i", "--list", "--no-headers", "-n", namespace, "--as", user];
-    asked.extend(groups.iter().chain([&"system:authenticated".to_owned()]).flat_map(|group| ["--as-group", group]));
+    asked.extend(["--as-group", "system:authenticated"]);
+    asked.extend(groups.iter().flat_map(|group| ["--as-group", group]));
     let lines = run("kubectl", &asked);
     lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }

@@ -93,7 +93,10 @@ fn docker_keeps_its_volumes_elsewhere_than_the_chart_says() {
     let failed = &status["failedNodes"][0];
     assert_eq!((&failed["node"], &failed["reason"]), (&json!("node-2"), &json!("DataRootMismatch")), "{status}");
     assert_eq!(failed["message"], "Docker keeps its volumes in /var/lib/docker, and the agent is given /srv");
-    assert_eq!(Scan::new("only-listed", &json!({"measurement": {"mode": "Inventory"}})).complete(60)["lastRun"]["result"], "Succeeded");
+    assert_eq!(
+        Scan::new("only-listed", &json!({"measurement": {"mode": "Inventory"}})).complete(60)["lastRun"]["result"],
+        "Succeeded"
+    );
     rolled(&[]);
     assert_eq!(Scan::new("seen-again", &json!({})).complete(60)["lastRun"]["result"], "Succeeded");
 }
