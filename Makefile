@@ -13,7 +13,7 @@ BIN := $(or $(CLUSTER_BIN),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volumeviz/bin)
 HELM_DOCS := $(BIN)/helm-docs --log-level error --chart-search-root charts --sort-values-order file
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint dependencies deny test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
+.PHONY: help setup build image lint dependencies deny test test-unit fuzz test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,6 +67,10 @@ test-unit: setup ## Rules, walker, command line
 	$(call say,Unit tests)
 	@cargo test --locked --lib --bins --test structure --test walk --test scan --test docker_proxy --test packaging
 
+fuzz: setup ## All that is read from outside, on input that is made up: FUZZ_SECONDS (10) a target
+	$(call say,Fuzzing)
+	@fuzz/run
+
 test-store: setup ## The database, on a real PostgreSQL
 	$(call say,Store tests)
 	@tests/with-postgres cargo test --locked --test store -- --skip alone::
@@ -99,7 +103,7 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
-test: lint dependencies test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+test: lint dependencies test-unit fuzz test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
 
 release: setup ## Make the files of a release from what is committed, for amd64 and arm64, into target/release-VERSION
 	$(call say,Release)
