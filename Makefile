@@ -8,7 +8,7 @@ BINARY := target/$(TARGET)/image/volumeviz
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
-PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates jq util-linux procps e2fsprogs xfsprogs btrfs-progs
+PACKAGES := postgresql pgbouncer g++ musl-tools openssl ca-certificates jq util-linux procps e2fsprogs xfsprogs btrfs-progs
 BIN := $(or $(CLUSTER_BIN),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volumeviz/bin)
 HELM_DOCS := $(BIN)/helm-docs --log-level error --chart-search-root charts --sort-values-order file
 say = @printf '\n=== %s\n' '$(1)'
@@ -49,6 +49,7 @@ chart-docs: setup ## Write the chart's README.md from its values
 lint: setup ## Format, clippy, chart
 	$(call say,Linting)
 	@cargo fmt --check
+	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@$(BIN)/helm lint --quiet charts/volumeviz --values tests/chart/bundled.yaml
 	@$(HELM_DOCS) --dry-run | diff charts/volumeviz/README.md - || { echo "charts/volumeviz/README.md is behind: run \`make chart-docs\`" >&2; exit 1; }

@@ -46,7 +46,8 @@ fuzz_target!(|bytes: &[u8]| {
     told(&spec, &evaluation, &planned, silenced);
     let next = carried_out(&evaluation, &planned, &author);
     assert!(next.open.len() <= FOLLOWED.max(evaluation.open.len()));
-    drop(next_change(&spec, &next.open, &next.last_told));
+    let due = next_change(&spec, &next.open, &next.last_told);
+    assert!(due.is_none() || !next.open.is_empty(), "nothing is open, and changes at {due:?}");
     if is_in_order(&spec, &receivers) && !silenced {
         let again = plan(&spec, rule, &author, &next, silenced);
         assert!(again.is_empty(), "{again:?} after {planned:?}");

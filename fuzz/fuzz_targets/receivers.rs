@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
     let port = asked.port_or_known_default().unwrap();
     match asked.host().unwrap() {
         Host::Domain(name) => {
-            let last = name.trim_end_matches('.').rsplit('.').next().unwrap();
+            let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next().unwrap();
             let decimal = !last.is_empty() && last.bytes().all(|digit| digit.is_ascii_digit());
             let hexadecimal =
                 last.strip_prefix("0x").is_some_and(|last| last.bytes().all(|digit| digit.is_ascii_hexdigit()));
