@@ -8,12 +8,12 @@ BINARY := target/$(TARGET)/image/volumeviz
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 BENCH := cargo bench --locked --quiet --bench walk --profile image --target $(TARGET)
 export IMAGES := $(CURDIR)/target/cluster
-PACKAGES := postgresql pgbouncer musl-tools openssl ca-certificates jq util-linux procps e2fsprogs xfsprogs btrfs-progs
+PACKAGES := postgresql pgbouncer g++ musl-tools openssl ca-certificates jq util-linux procps e2fsprogs xfsprogs btrfs-progs
 BIN := $(or $(CLUSTER_BIN),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volumeviz/bin)
 HELM_DOCS := $(BIN)/helm-docs --log-level error --chart-search-root charts --sort-values-order file
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint dependencies deny arm64 test test-unit test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
+.PHONY: help setup build image lint dependencies deny arm64 test test-unit fuzz test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,6 +49,7 @@ chart-docs: setup ## Write the chart's README.md from its values
 lint: setup ## Format, clippy, chart
 	$(call say,Linting)
 	@cargo fmt --check
+	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@cargo clippy --locked --quiet --all-targets -- -D warnings
 	@$(BIN)/helm lint --quiet charts/volumeviz --values tests/chart/bundled.yaml
 	@$(HELM_DOCS) --dry-run | diff charts/volumeviz/README.md - || { echo "charts/volumeviz/README.md is behind: run \`make chart-docs\`" >&2; exit 1; }
@@ -71,6 +72,10 @@ arm64: setup ## See that it compiles for arm64
 test-unit: setup ## Rules, walker, command line
 	$(call say,Unit tests)
 	@cargo test --locked --lib --bins --test structure --test walk --test scan --test docker_proxy --test packaging
+
+fuzz: setup ## All that is read from outside, on input that is made up: FUZZ_SECONDS (10) a target
+	$(call say,Fuzzing)
+	@fuzz/run
 
 test-store: setup ## The database, on a real PostgreSQL
 	$(call say,Store tests)
@@ -104,7 +109,7 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
-test: lint dependencies arm64 test-unit test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+test: lint dependencies arm64 test-unit fuzz test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
 
 release: setup ## Make the files of a release from what is committed, for amd64 and arm64, into target/release-VERSION
 	$(call say,Release)

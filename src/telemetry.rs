@@ -129,7 +129,8 @@ fn read(path: &Path) -> Result<String, Error> {
     Ok(text.trim().to_owned())
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, Error> {
+/// A filter such as `info` or `volumeviz=debug,sqlx=warn`.
+pub fn parse(filter: &str) -> Result<EnvFilter, Error> {
     EnvFilter::try_new(filter).map_err(|error| Error::Invalid { filter: filter.to_owned(), problem: error.to_string() })
 }
 

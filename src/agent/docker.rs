@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::errors::Error::DockerResponseServerError;
-use bollard::models::{ContainerSummary, MountPoint, Volume};
+use bollard::models::{ContainerSummary, MountPoint, SystemInfo, Volume, VolumeListResponse};
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions};
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 
@@ -33,8 +33,8 @@ pub const MAX_PATH: usize = 4096;
 pub const MAX_KEY: usize = 317;
 /// Bytes of a label's or an option's value.
 pub const MAX_VALUE: usize = 4096;
-/// Labels, or options, of one object.
-const MAX_LABELS: usize = 256;
+/// Labels, or options, of one object; one more says how many were left out.
+pub const MAX_LABELS: usize = 256;
 /// The label that says how many others were left out.
 const LEFT_OUT_LABEL: &str = "volumeviz.io/left-out";
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
@@ -164,11 +164,7 @@ impl Docker {
         let volumes = self.call("list volumes", client.list_volumes(None::<ListVolumesOptions>)).await?;
         let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
         let containers = self.call("list containers", client.list_containers(Some(all))).await?;
-        let engine =
-            Engine { id: name(info.id), version: name(info.server_version), data_root: path(info.docker_root_dir) };
-        let mut volumes: Vec<_> = volumes.volumes.unwrap_or_default().into_iter().map(volume).collect();
-        volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Inventory { engine, volumes, containers: containers.into_iter().filter_map(container).collect() })
+        Ok(Inventory::of(info, volumes, containers))
     }
 
     async fn call<T>(
@@ -184,6 +180,17 @@ impl Docker {
 
     fn failed(&self, operation: &'static str, source: bollard::errors::Error) -> Error {
         Error::Call { operation, socket: self.socket.clone(), source }
+    }
+}
+
+impl Inventory {
+    /// What these answers say, within bounds whatever they say. A mountpoint is looked at, if it is there.
+    pub fn of(info: SystemInfo, volumes: VolumeListResponse, containers: Vec<ContainerSummary>) -> Self {
+        let engine =
+            Engine { id: name(info.id), version: name(info.server_version), data_root: path(info.docker_root_dir) };
+        let mut volumes: Vec<_> = volumes.volumes.unwrap_or_default().into_iter().map(volume).collect();
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { engine, volumes, containers: containers.into_iter().filter_map(container).collect() }
     }
 }
 

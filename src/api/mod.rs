@@ -10,7 +10,7 @@ mod nodes;
 mod params;
 mod problem;
 mod scans;
-mod volumes;
+pub mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::access::{Access, RBAC_PREFIX};
-use self::problem::Problem;
+pub use self::problem::Problem;
 use crate::store::Store;
 
 /// Rows on a page, at most.

@@ -16,9 +16,14 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = serde_html_form::Deserializer::from_bytes(parts.uri.query().unwrap_or_default().as_bytes());
-        serde_path_to_error::deserialize(query).map(Params).map_err(|error| Problem::invalid(error.to_string()))
+        parse(parts.uri.query().unwrap_or_default()).map(Params)
     }
+}
+
+/// Reads a query.
+pub(super) fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let query = serde_html_form::Deserializer::from_bytes(query.as_bytes());
+    serde_path_to_error::deserialize(query).map_err(|error| Problem::invalid(error.to_string()))
 }
 
 /// A page of a list in its only order.

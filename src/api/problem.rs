@@ -8,7 +8,7 @@ use crate::store::{self, Kind};
 
 /// Why a request was not answered (RFC 9457, `application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub(crate) struct Problem {
+pub struct Problem {
     /// Always `about:blank`: the status says the kind.
     #[serde(rename = "type")]
     type_: &'static str,
@@ -36,7 +36,8 @@ impl Problem {
         self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    pub(super) fn into_detail(self) -> String {
+    /// What went wrong.
+    pub fn into_detail(self) -> String {
         self.detail
     }
 

@@ -1,7 +1,7 @@
 //! `/api/v1/volumes` and what hangs on one.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,11 @@ pub(super) struct ListParams {
     cursor: Option<String>,
     /// Whether to count the total.
     count: bool,
+}
+
+/// What a query of the list asks for: which volumes, in which order, which page.
+pub fn asked(query: &str) -> Result<(VolumeList, page::Page), Problem> {
+    params::parse::<ListParams>(query)?.parse()
 }
 
 impl ListParams {
@@ -144,11 +149,8 @@ pub(super) struct Sizes {
 /// The volumes that are there.
 #[utoipa::path(get, path = "/api/v1/volumes", tag = "volumes", params(ListParams),
     responses((status = 200, body = Page<Volume>), (status = 400, body = Problem), (status = "default", body = Problem)), security(("bearer" = [])))]
-pub(super) async fn list(
-    State(api): State<Api>,
-    Params(params): Params<ListParams>,
-) -> Result<Json<Page<Volume>>, Problem> {
-    let (list, page) = params.parse()?;
+pub(super) async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Json<Page<Volume>>, Problem> {
+    let (list, page) = asked(query.as_deref().unwrap_or_default())?;
     let read = api.read("list volumes", async move |conn| volumes::list(conn, &list, &page).await);
     let volumes::Volumes { rows, total, next } = read.await?;
     Ok(Json(Page { items: rows, total, next }))

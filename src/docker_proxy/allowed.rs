@@ -1,5 +1,6 @@
 //! Which requests are passed on.
 
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, Method, Uri, header};
 
 /// The paths behind the version, each with the only query it may have.
@@ -11,11 +12,12 @@ const CALLS: [(&str, Option<&str>); 4] = [
     ("/containers/json", Some("all=true&size=false")),
 ];
 
-/// Whether a request is, byte for byte, one that an agent makes: nothing is decoded, so nothing can be read in two ways.
-pub(super) fn is_allowed(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+/// What Docker is asked, if the request is, byte for byte, one that an agent makes: nothing is decoded, so nothing can be read in two ways.
+pub fn passed_on<'a>(method: &Method, uri: &'a Uri, headers: &HeaderMap) -> Option<&'a PathAndQuery> {
     // What is meant for a proxy of the web names a server.
     let origin_form = uri.scheme().is_none() && uri.authority().is_none();
-    method == Method::GET && origin_form && has_no_body(headers) && is_call(uri.path(), uri.query())
+    let allowed = method == Method::GET && origin_form && has_no_body(headers) && is_call(uri.path(), uri.query());
+    uri.path_and_query().filter(|_| allowed)
 }
 
 fn has_no_body(headers: &HeaderMap) -> bool {
@@ -44,7 +46,7 @@ mod tests {
 
     fn asks(method: &str, uri: &str, headers: &[(header::HeaderName, &str)]) -> bool {
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-        is_allowed(&Method::from_bytes(method.as_bytes()).unwrap(), &uri.parse().unwrap(), &headers)
+        passed_on(&Method::from_bytes(method.as_bytes()).unwrap(), &uri.parse().unwrap(), &headers).is_some()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! It serves a unix socket in a directory that only the two share, and passes on four GETs ([`allowed`]); everything else is answered
 //! with 403 and reaches nobody. What is passed on is made anew: neither a header nor a byte of a body of the asker's gets through.
 
-mod allowed;
+pub mod allowed;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -113,8 +113,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 async fn asked(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
-    let (method, uri) = (request.method(), request.uri());
-    let Some(asked) = uri.path_and_query().filter(|_| allowed::is_allowed(method, uri, request.headers())) else {
+    let Some(asked) = allowed::passed_on(request.method(), request.uri(), request.headers()) else {
         proxy.note_refusal(&request);
         return refuse(StatusCode::FORBIDDEN, "docker-proxy passes on only what an agent reads");
     };

@@ -150,6 +150,13 @@ impl Credentials {
     }
 }
 
+/// Whether this is the PEM text of one certificate, in a form in which an authority can be believed.
+pub fn is_authority(text: &str) -> bool {
+    let mut roots = RootCertStore::empty();
+    certificates("the authority", text)
+        .is_ok_and(|found| found.len() == 1 && found.into_iter().all(|authority| roots.add(authority).is_ok()))
+}
+
 fn certificates(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     CertificateDer::pem_slice_iter(text.as_bytes())
         .collect::<Result<_, _>>()

@@ -11,6 +11,7 @@
 mod chart;
 mod dashboards;
 mod documents;
+mod fuzz;
 mod generated;
 mod layers;
 mod metrics;

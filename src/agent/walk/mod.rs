@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use self::brake::Brake;
 pub use self::details::{AGES_IN_DAYS, Biggest, Details, Extension, Groups, Histogram, MAX_TOP, SIZES, Share, Wanted};
 use self::links::Remembered;
-pub use self::mounts::{Mount, is_mount_point};
+pub use self::mounts::{Mount, Mounts, is_mount_point};
 use self::pace::Pace;
 use self::pool::Pool;
 pub use self::started::Started;

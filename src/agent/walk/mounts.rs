@@ -24,8 +24,9 @@ struct Table {
     mounts: Mounts,
 }
 
-/// By where they are mounted; of several there, the last one mounted.
-type Mounts = HashMap<PathBuf, Mount>;
+/// A table of mounts, by where they are mounted; of several there, the last one mounted.
+#[derive(Debug, Default)]
+pub struct Mounts(HashMap<PathBuf, Mount>);
 
 /// The mount that a path lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Mount {
             Some(known) => known,
             None => Table::read().ok()?,
         };
-        above(&table.insert(known).mounts, path)
+        table.insert(known).mounts.above(path).cloned()
     }
 
     /// Whether the path is where a whole file system is mounted.
@@ -75,7 +76,7 @@ impl Table {
     fn read() -> io::Result<Self> {
         let (mut file, mut mountinfo) = (File::open("/proc/self/mountinfo")?, Vec::with_capacity(ROOM));
         file.read_to_end(&mut mountinfo)?;
-        Ok(Self { file, mounts: parse(&mountinfo) })
+        Ok(Self { file, mounts: Mounts::parse(&mountinfo) })
     }
 
     /// As proc(5) has it, the file is exceptional once mounts have changed since it was opened.
@@ -85,13 +86,17 @@ impl Table {
     }
 }
 
-fn parse(mountinfo: &[u8]) -> Mounts {
-    let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(parse_line);
-    mounts.map(|mount| (mount.mount_point.clone(), mount)).collect()
-}
+impl Mounts {
+    /// Reads what the kernel lists. Lines that are none of its are passed over.
+    pub fn parse(mountinfo: &[u8]) -> Self {
+        let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(parse_line);
+        Self(mounts.map(|mount| (mount.mount_point.clone(), mount)).collect())
+    }
 
-fn above(mounts: &Mounts, path: &Path) -> Option<Mount> {
-    path.ancestors().find_map(|ancestor| mounts.get(ancestor)).cloned()
+    /// The mount that a path lies on, by names alone.
+    pub fn above(&self, path: &Path) -> Option<&Mount> {
+        path.ancestors().find_map(|ancestor| self.0.get(ancestor))
+    }
 }
 
 /// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda rw`
@@ -157,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_longest_and_last_mount_above_a_path_is_its_mount() {
-        let device = |path: &str| above(&parse(MOUNTINFO), Path::new(path)).unwrap().device;
+        let mounts = Mounts::parse(MOUNTINFO);
+        let device = |path: &str| mounts.above(Path::new(path)).unwrap().device.as_str();
         assert_eq!(device("/etc"), "8:1");
         assert_eq!(device("/data/x"), "0:26");
         assert_eq!(device("/database"), "8:1", "a name that begins alike is not below");
@@ -166,7 +172,8 @@ mod tests {
 
     #[test]
     fn only_a_whole_file_system_can_be_asked() {
-        let at = |path: &str| above(&parse(MOUNTINFO), Path::new(path)).unwrap().is_whole_at(Path::new(path));
+        let mounts = Mounts::parse(MOUNTINFO);
+        let at = |path: &str| mounts.above(Path::new(path)).unwrap().is_whole_at(Path::new(path));
         assert!(at("/data") && at("/"));
         assert!(!at("/data/with space\\"), "a bind mount of a part");
         assert!(!at("/data/x"));

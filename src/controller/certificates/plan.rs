@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::tls::Credentials;
 use crate::tls::issue::{self, AUTHORITY_LASTS, Authority, CERTIFICATE_LASTS, CLOCKS_DIFFER, Holder, Said, said};
+use crate::tls::{Credentials, is_authority};
 
 /// An authority is replaced when less than this is left, well before a certificate that it could still issue would outlive it.
 pub const RENEW_AUTHORITY: TimeDelta = TimeDelta::days(180);
@@ -133,7 +133,9 @@ fn data(of: &Credentials) -> Data {
 fn authorities(bundle: &str, now: DateTime<Utc>) -> Vec<(String, Said)> {
     const END: &str = "-----END CERTIFICATE-----";
     let each = bundle.split_inclusive(END).filter(|text| text.contains(END)).map(|text| format!("{}\n", text.trim()));
-    let said = each.filter_map(|text| said(&text).ok().map(|said| (text, said)));
+    // One that cannot be believed would keep both sides from believing any.
+    let usable = each.filter(|text| is_authority(text));
+    let said = usable.filter_map(|text| said(&text).ok().map(|said| (text, said)));
     let mut valid: Vec<_> = said.filter(|(_, said)| said.not_before <= now && said.not_after > now).collect();
     valid.sort_by_key(|(_, said)| std::cmp::Reverse(said.not_before));
     valid
@@ -309,6 +311,22 @@ mod tests {
             mended.agent.server().unwrap();
             mended.controller.server().unwrap();
             assert_eq!(mended.agent.authorities, mended.controller.authorities, "{secret} {key}");
+        }
+    }
+
+    /// What says the dates is more lenient than what is believed.
+    #[test]
+    fn an_authority_that_nobody_can_believe_is_dropped() {
+        let made = nothing().renewed(day(0)).unwrap();
+        let good = &made.controller.authorities;
+        let misspelt = good.replacen("BEGIN CERTIFICATE", "BEGIN CERTIFACATE", 1);
+        assert!(said(&misspelt).is_ok() && !is_authority(&misspelt));
+        for authorities in [misspelt.clone(), format!("{misspelt}{good}"), format!("{good}{misspelt}")] {
+            let controller = Credentials { authorities: authorities.clone(), ..made.controller.clone() };
+            let mended = Certificates { controller, ..made.clone() }.renewed(day(0)).unwrap();
+            assert!(!mended.controller.authorities.contains("CERTIFACATE"), "{authorities}");
+            mended.controller.verify(Holder::Controller, day(0)).unwrap();
+            assert!(mended.renewed(day(0)).unwrap() == mended, "it is renewed for ever: {authorities}");
         }
     }
 

@@ -33,7 +33,7 @@ struct Alert<'a> {
 }
 
 /// The POST that tells a notification.
-pub(super) fn post(destination: &Destination, notification: &Notification, now: DateTime<Utc>) -> Result<Post, Error> {
+pub fn post(destination: &Destination, notification: &Notification, now: DateTime<Utc>) -> Result<Post, Error> {
     if destination.has_body {
         return Err(destination.invalid(BODY, Invalid::NotForAlertmanager));
     }

@@ -4,7 +4,7 @@
 //! and under a stable id. A receiver that is dead holds up nobody but itself.
 
 mod address;
-mod alertmanager;
+pub mod alertmanager;
 mod apart;
 mod changes;
 mod courier;
@@ -12,13 +12,13 @@ mod event;
 pub mod guard;
 mod metrics;
 mod outbox;
-mod post;
+pub mod post;
 mod repeats;
 mod retry;
 mod sample;
 pub mod secret;
 mod template;
-mod webhook;
+pub mod webhook;
 
 use std::convert::Infallible;
 use std::sync::Arc;

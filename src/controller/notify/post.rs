@@ -15,7 +15,7 @@ use super::guard::{self, Endpoint, Target};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is sent, and where to.
-pub(super) struct Post {
+pub struct Post {
     /// Where to.
     pub target: Target,
     /// Who may vouch for the receiver instead of the system's authorities.

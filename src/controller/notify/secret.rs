@@ -164,7 +164,8 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Destin
     parse(&secret, &origin).map_err(error)
 }
 
-fn parse(secret: &Secret, origin: &Origin) -> Result<Destination, Kind> {
+/// What a Secret says.
+pub fn parse(secret: &Secret, origin: &Origin) -> Result<Destination, Kind> {
     let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL.0));
     if label.map(String::as_str) != Some(LABEL.1) {
         return Err(Kind::NotLabelled);

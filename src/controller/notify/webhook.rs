@@ -16,7 +16,7 @@ const MAX_BODY: usize = 262_144;
 const MAX_HEADER: usize = 4096;
 
 /// The POST that tells a notification.
-pub(super) fn post(destination: &Destination, notification: &Notification) -> Result<Post, Error> {
+pub fn post(destination: &Destination, notification: &Notification) -> Result<Post, Error> {
     let fields = Fields::from(notification);
     let body = if destination.has_body {
         let made = destination.templates.render(BODY, &fields, MAX_BODY);
