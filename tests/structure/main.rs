@@ -13,6 +13,7 @@ mod dashboards;
 mod documents;
 mod generated;
 mod layers;
+mod logs;
 mod metrics;
 mod notifications;
 mod reference;
