@@ -46,10 +46,9 @@ pub(crate) fn read(registry: &Registry) -> Vec<(String, f64)> {
 pub(crate) fn hold(figures: &[(String, f64)], expected: &[(&str, f64)]) {
     let sum =
         |name: &str| figures.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum::<f64>();
-    for (series, value) in expected {
-        let found = figures.iter().find(|(name, _)| name == series).map(|(_, value)| value);
-        assert_eq!(found, Some(value), "{series}: {figures:#?}");
-    }
+    let found = |series: &str| figures.iter().find(|(name, _)| name == series).map(|(_, value)| *value);
+    let wrong: Vec<_> = expected.iter().filter(|(series, value)| found(series) != Some(*value)).collect();
+    assert!(wrong.is_empty(), "not as expected: {wrong:#?} in {figures:#?}");
     let passes = sum("volumeviz_reconciles_total{");
     assert!(
         passes > 0.0 && passes.to_bits() == sum("volumeviz_reconcile_duration_seconds_count").to_bits(),

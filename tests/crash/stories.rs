@@ -62,6 +62,7 @@ pub(crate) const REPLACED: Story = Story {
                     "SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE run_key = 't:again' AND result = 'Cancelled'",
                 )
                 .await;
+            world.told("that it is cancelled", |status| status["activeRun"].is_null()).await;
             world.edit(json!({"trigger": "last"})).await;
             world.told("the last run", |status| status["lastHandledTrigger"] == "last" && is_active(status)).await;
             both(world, Finish);

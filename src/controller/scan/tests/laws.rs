@@ -158,11 +158,14 @@ fn carried_out(observed: &Observed, plan: &Plan, scan: &VolumeScan) -> Observed 
     if let Some(active) = runs.active.as_mut() {
         plan.steps.iter().for_each(|step| take(active, step));
     }
-    if plan.finish.is_some() {
-        runs.active = None;
+    if plan.finish.is_some()
+        && let Some(ActiveRun { run, .. }) = runs.active.take()
+    {
+        let completed_at = Some(at(observed.now.as_second()));
+        runs.finished.insert(0, Run { completed_at, result: Some(RunResult::Cancelled), ..run });
     }
     if let Some(start) = &plan.start {
-        let id = 1 + observed.runs.iter().filter_map(|runs| Some(runs.active.as_ref()?.run.id)).fold(99, i64::max);
+        let id = 1 + runs.finished.iter().map(|run| run.id).fold(99, i64::max);
         if asked_key(scan).as_ref() == Some(&start.key) {
             runs.asked = Some(id);
         }
