@@ -36,7 +36,7 @@ const VOLUMES: [(&str, u64); 2] = [("data", 4096), ("logs", 8192)];
 pub(crate) enum Conduct {
     /// Measures and completes it.
     Finish,
-    /// Keeps its lease and nothing else.
+    /// Keeps its lease and nothing else, until it is to finish.
     Hold,
     /// Dies once; the process after it finishes.
     Die,
@@ -57,6 +57,7 @@ struct Agent {
 pub(crate) struct Agents {
     pub port: u16,
     each: Vec<Arc<Agent>>,
+    tls: RustlsConfig,
     serving: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -74,13 +75,18 @@ impl Agents {
                 })
             })
             .into();
+        let tls = RustlsConfig::from_config(Arc::new(certificates().agent.server().unwrap()));
         let serving = agents.iter().zip(listeners).map(|(agent, listener)| {
             let router = Router::new().route(PATH, post(offered)).with_state(Arc::clone(agent));
-            let config = RustlsConfig::from_config(Arc::new(certificates().agent.server().unwrap()));
-            let server = axum_server::from_tcp_rustls(listener.into_std().unwrap(), config).unwrap();
+            let server = axum_server::from_tcp_rustls(listener.into_std().unwrap(), tls.clone()).unwrap();
             tokio::spawn(async move { server.serve(router.into_make_service()).await.unwrap() })
         });
-        Self { port, serving: serving.collect(), each: agents }
+        Self { port, serving: serving.collect(), each: agents, tls }
+    }
+
+    /// By which all of them serve.
+    pub(crate) fn tls(&self) -> RustlsConfig {
+        self.tls.clone()
     }
 
     pub(crate) fn conduct(&self, node: &str, conduct: Conduct) {
@@ -186,12 +192,15 @@ impl Agent {
 
     /// Works until the job is done, or its ticket was replaced.
     async fn work(self: Arc<Self>, instance: Uuid, ticket: Uuid, conduct: Conduct) {
-        if conduct == Conduct::Finish {
+        let mut conduct = conduct;
+        let mut holds = true;
+        while holds && conduct == Conduct::Hold {
+            tokio::time::sleep(BEAT_EVERY).await;
+            conduct = *self.conduct.lock().unwrap();
+            holds = self.beat(instance, ticket).await == Reply::Ok;
+        }
+        if holds && conduct == Conduct::Finish {
             self.measure(instance, ticket).await;
-        } else {
-            while self.beat(instance, ticket).await == Reply::Ok {
-                tokio::time::sleep(BEAT_EVERY).await;
-            }
         }
         let mut process = self.process.lock().await;
         if *process == (instance, Some(ticket)) {

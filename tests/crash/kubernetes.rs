@@ -14,6 +14,11 @@ use crate::seam::Seam;
 
 const SCANS: &str = "/apis/volumeviz.io/v1alpha1/volumescans";
 const ALERTS: &str = "/apis/volumeviz.io/v1alpha1/volumealerts";
+/// Of Secrets and Events.
+pub(crate) const NAMESPACE: &str = "default";
+/// How the names of a life's two Secrets end.
+pub(crate) const CONTROLLER_SECRET: &str = "-controller-tls";
+pub(crate) const AGENT_SECRET: &str = "-agent-tls";
 
 /// A client without a seam; installs the product's CRDs.
 pub(crate) async fn client() -> Client {
@@ -62,6 +67,8 @@ fn effect(request: &Request<Body>) -> Option<String> {
         path if path.starts_with(SCANS) && path.ends_with("/status") => "status",
         path if path.starts_with(ALERTS) && path.ends_with("/status") => "alert status",
         path if path.starts_with(SCANS) => "volumescan",
+        path if path.ends_with(CONTROLLER_SECRET) => "controller's secret",
+        path if path.ends_with(AGENT_SECRET) => "agents' secret",
         path if path.contains("/events") => "event",
         path => path,
     };

@@ -5,21 +5,24 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 use volumeviz::controller::fleet::Fleet;
+use volumeviz::controller::metrics::Metrics;
 use volumeviz::crd::{VolumeAlert, VolumeScan};
 
 use crate::agents::Agents;
 use crate::database::{Conn, Database};
-use crate::end;
 use crate::process::{Process, Setup};
 use crate::seam::{Seam, Target};
+use crate::secrets::Secrets;
+use crate::told::{self, Told};
+use crate::{end, metrics};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
@@ -33,6 +36,10 @@ pub(crate) struct Story {
     pub sweeps: bool,
     /// What users, nodes and time do; it goes on from what it finds, not from what the controller says.
     pub script: for<'a> fn(&'a World) -> LocalBoxFuture<'a, ()>,
+    /// The Events of the scan and then those of the alert when nobody dies, each with a part of its note.
+    pub told: &'static [(&'static str, &'static str)],
+    /// What of `/metrics` is so in the end when nobody dies.
+    pub figures: &'static [(&'static str, f64)],
 }
 
 /// What is around the controller.
@@ -47,6 +54,9 @@ pub(crate) struct World {
     database: Arc<Database>,
     superuser: tokio::sync::Mutex<Box<Conn>>,
     fleet: watch::Sender<Option<Arc<Fleet>>>,
+    secrets: Secrets,
+    /// Of the controller that lives now.
+    registry: Mutex<Registry>,
 }
 
 /// How a life went.
@@ -57,6 +67,10 @@ pub(crate) struct Life {
     pub died: bool,
     /// What is left, without ids and times.
     pub end: Value,
+    /// The Events that were written.
+    pub told: Vec<Told>,
+    /// `/metrics` of the last process.
+    pub figures: Vec<(String, f64)>,
 }
 
 /// Lives through a story; the first controller dies at the target.
@@ -82,10 +96,14 @@ pub(crate) async fn live(client: &Client, story: &Story, target: Option<Target>)
         second.rest().await;
     }
     process.kill().await;
-    let end = world.end(&uid).await;
+    let end = world.end().await;
+    let mut told = told::about(client, &format!("regarding.uid={uid}")).await;
+    told.extend(told::about(client, &format!("regarding.kind=VolumeAlert,regarding.name={}", world.name)).await);
+    let figures = world.figures();
+    world.secrets.delete().await;
     drop(world.scans.delete(&world.name, &DeleteParams::default()).await);
     drop(world.alerts.delete(&world.name, &DeleteParams::default()).await);
-    Life { effects: first.passed(), died: first.is_dead(), end }
+    Life { effects: first.passed(), died: first.is_dead(), end, told, figures }
 }
 
 impl World {
@@ -95,8 +113,11 @@ impl World {
         let seam = Arc::new(Mutex::new(Arc::clone(seam)));
         let agents = Agents::serve(&database, &seam).await;
         let fleet = watch::channel(Some(Arc::new(Fleet { nodes: agents.nodes(), forbidden: None }))).0;
+        let name = format!("life-{}", Uuid::new_v4().simple());
         let world = Self {
-            name: format!("life-{}", Uuid::new_v4().simple()),
+            secrets: Secrets::empty(client, &name, agents.tls()).await,
+            registry: Mutex::default(),
+            name,
             agents,
             seam,
             client: client.clone(),
@@ -111,7 +132,12 @@ impl World {
     }
 
     pub(crate) fn setup(&self, story: &Story) -> Setup {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        *self.registry.lock().unwrap() = registry;
         Setup {
+            metrics,
+            certificates: self.secrets.names.clone(),
             scan: self.name.clone(),
             database: self.database.name.clone(),
             agent_port: self.agents.port,
@@ -206,22 +232,19 @@ impl World {
         }
     }
 
-    async fn end(&self, uid: &str) -> Value {
-        self.told_once(&format!("regarding.uid={uid}")).await;
-        self.told_once(&format!("regarding.kind=VolumeAlert,regarding.name={}", self.name)).await;
-        let scan = self.scan().await.map(|scan| json!({"spec": scan["spec"], "status": scan["status"]}));
-        end::normalised(json!({"rows": self.value(end::ROWS).await, "scan": scan}))
+    /// What `/metrics` of the controller that lives now tells.
+    pub(crate) fn figures(&self) -> Vec<(String, f64)> {
+        metrics::read(&self.registry.lock().unwrap())
     }
 
-    /// An Event that was lost stays lost; none is told twice.
-    async fn told_once(&self, of: &str) {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
-        let fields = ListParams::default().fields(of);
-        let mut told: Vec<_> =
-            events.list(&fields).await.unwrap().into_iter().map(|event| (event.reason, event.note)).collect();
-        let count = told.len();
-        told.sort();
-        told.dedup();
-        assert_eq!(told.len(), count, "{}: an event twice: {told:?}", self.name);
+    /// One of these; absent when it is not told.
+    pub(crate) fn figure(&self, series: &str) -> Option<f64> {
+        self.figures().into_iter().find(|(name, _)| name == series).map(|(_, value)| value)
+    }
+
+    async fn end(&self) -> Value {
+        let scan = self.scan().await.map(|scan| json!({"spec": scan["spec"], "status": scan["status"]}));
+        let settled = self.secrets.are_settled().await;
+        end::normalised(json!({"rows": self.value(end::ROWS).await, "scan": scan, "certificatesSettled": settled}))
     }
 }

@@ -24,7 +24,9 @@ mod metrics;
 mod postgres;
 mod process;
 mod seam;
+mod secrets;
 mod stories;
+mod told;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,13 +65,15 @@ const DELIVERED: &str = "UPDATE alert_notifications";
 const EVENT: &str = "POST event";
 const DELETE: &str = "DELETE volumescan";
 const TAKE_DATABASE: &str = "INSERT installation";
+const CONTROLLER_SECRET: &str = "PUT controller's secret";
+const AGENT_SECRET: &str = "PUT agents' secret";
 
 /// Every life begins so.
-const BEGINNING: [&str; 6] = [TAKE_DATABASE, SPEC, PLAN, STATUS, EVENT, OFFER];
+const BEGINNING: [&str; 8] = [CONTROLLER_SECRET, AGENT_SECRET, TAKE_DATABASE, SPEC, PLAN, STATUS, EVENT, OFFER];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_life_that_ends_with_its_deletion() {
-    survives(stories::ONCE, &[TAKE_DATABASE, SPEC, PLAN, STATUS, EVENT, OFFER, END, DELETE]).await;
+    survives(stories::ONCE, &[&BEGINNING[..], &[END, DELETE]].concat()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,6 +138,8 @@ async fn survives(story: Story, own: &[&str]) {
     }
     let expected: BTreeSet<&str> = BEGINNING.iter().chain(own).copied().collect();
     assert_eq!(counted.keys().copied().collect::<BTreeSet<_>>(), expected, "the kinds of side effects of this life");
+    assert!(told::are(&clean.told, story.told), "the Events of this life: {:#?}", clean.told);
+    metrics::hold(&clean.figures, story.figures);
     let all = std::env::var("CRASH_AT").is_ok_and(|at| at == "all");
     let targets = counted.iter().filter(|(kind, _)| all || own.contains(kind)).flat_map(|(kind, count)| {
         let last = if all { *count } else { 1 };
@@ -147,8 +153,14 @@ async fn survives(story: Story, own: &[&str]) {
         assert!(life.died, "the process did not die at {target:?}");
         let differences = end::differences(&clean.end, &life.end);
         assert!(differences.is_empty(), "what is left after a death at {target:?} is not the same: {differences:#?}");
+        assert!(told::are_among(&life.told, story.told), "Events after a death at {target:?}: {:#?}", life.told);
     }
-    println!("died {} times at {} side effects: {counted:?}", lives.len(), clean.effects.len());
+    println!(
+        "{} side effects of {} kinds, died {} times: {counted:?}",
+        clean.effects.len(),
+        counted.len(),
+        lives.len()
+    );
 }
 
 async fn die_at(client: &kube::Client, story: &Story, target: Target) -> (Target, Life) {

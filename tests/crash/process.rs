@@ -5,11 +5,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use volumeviz::config::database::Role;
+use volumeviz::controller::certificates::{Channel, Keeper, Names, none_yet};
 use volumeviz::controller::context::{Context, Feeds, Outlets};
 use volumeviz::controller::dispatch::Dispatcher;
 use volumeviz::controller::fleet::Fleet;
@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub database: String,
     pub agent_port: u16,
     pub fleet: watch::Receiver<Option<Arc<Fleet>>>,
+    pub metrics: Metrics,
+    pub certificates: Names,
     /// Whether it looks for runs of deleted scans.
     pub sweeps: bool,
 }
@@ -73,10 +75,12 @@ impl Drop for Process {
     }
 }
 
-/// What the leading controller does, but for the election.
+/// What the leading controller does, but for the election, whose one write is a compare-and-set of the Lease.
 async fn lead(setup: Setup, seam: Arc<Seam>) {
-    let sweeps = setup.sweeps;
-    let (context, health) = context(setup, seam).await;
+    let (sweeps, names) = (setup.sweeps, setup.certificates.clone());
+    let (sender, channel) = watch::channel(none_yet());
+    let (context, health) = reaching(channel, setup, seam).await;
+    let keeper = Keeper::new(context.client.clone(), kubernetes::NAMESPACE, names, context.metrics.clone(), sender);
     let sweeping = async {
         if sweeps {
             match sweep::run(Arc::clone(&context)).await {}
@@ -89,26 +93,34 @@ async fn lead(setup: Setup, seam: Arc<Seam>) {
         ended = reconcile(Arc::clone(&context), CancellationToken::new()) => ended.unwrap(),
         never = health::watch(store, "cluster".to_owned(), metrics, health) => match never {},
         () = sweeping => {}
+        never = keeper.run() => match never {},
         never = notifying => match never {},
     }
 }
 
-/// What the controller's passes share; every side effect passes the seam.
+/// What the controller's passes share, when certificates were issued before; every side effect passes the seam.
 pub(crate) async fn context(setup: Setup, seam: Arc<Seam>) -> (Arc<Context>, watch::Sender<DatabaseHealth>) {
-    let Setup { scan, database, agent_port, fleet, sweeps: _ } = setup;
+    reaching(watch::channel(Ok(agents::client())).1, setup, seam).await
+}
+
+/// The same when agents are reached by this channel.
+async fn reaching(
+    channel: watch::Receiver<Channel>,
+    setup: Setup,
+    seam: Arc<Seam>,
+) -> (Arc<Context>, watch::Sender<DatabaseHealth>) {
+    let Setup { scan, database, agent_port, fleet, metrics, certificates: _, sweeps: _ } = setup;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut args = database::args(database::CONTROLLER, &database, &["--db-sslmode=disable", "--db-max-open-conns=5"]);
     args.port = listener.local_addr().unwrap().port();
     tokio::spawn(postgres::relay(listener, database::port(), Arc::clone(&seam)));
     let client = kubernetes::seamed(seam, scan).await;
     let store = Store::connect_lazy(&args, Role::Controller).unwrap();
-    let metrics = Metrics::register(&mut Registry::default());
     let (sender, health) = watch::channel(DatabaseHealth::reached_for(IN_CONTACT, Timestamp::now()));
-    let channel = watch::channel(Ok(agents::client())).1;
     let dispatcher = Dispatcher::new(channel, agent_port, 50, metrics.clone());
     let reporter = Reporter::new(client.clone(), "controller");
     let feeds = Feeds { health, fleet };
-    let identity = Identity { namespace: "default".to_owned(), pod_name: "pod".to_owned() };
+    let identity = Identity { namespace: kubernetes::NAMESPACE.to_owned(), pod_name: "pod".to_owned() };
     let notifier = Notifier::new(client.clone(), identity, Settings::default(), metrics.notifications.clone());
     let outlets = Outlets { dispatcher, reporter, notifier };
     (Arc::new(Context::new(client, store, outlets, metrics, feeds)), sender)

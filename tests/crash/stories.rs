@@ -12,19 +12,34 @@ use crate::life::{Story, World};
 pub(crate) const BOTH_RUN: &str = "SELECT to_jsonb(count(*) = 2) FROM scan_jobs
     WHERE run_id = (SELECT max(id) FROM scan_runs) AND status = 'running'";
 
-/// Measures once and is deleted when its time is over.
+/// Measures once and is deleted when its time is over, after all was told.
 pub(crate) const ONCE: Story = Story {
-    scan: || (json!({"ttlSecondsAfterFinished": 1}), Value::Null),
+    scan: || (json!({"ttlSecondsAfterFinished": 3}), Value::Null),
     alert: None,
     sweeps: false,
     script: |world| {
         async { world.wait("the scan to be deleted", async || world.scan().await.is_none()).await }.boxed_local()
     },
+    told: &[("RunStarted", "on 2 nodes"), ("RunCompleted", "2 of 2 nodes")],
+    figures: &[
+        ("volumeviz_runs_started_total{kind=\"once\"}", 1.0),
+        ("volumeviz_runs_ended_total{result=\"Succeeded\"}", 1.0),
+        ("volumeviz_runs_ended_total{result=\"Partial\"}", 0.0),
+        ("volumeviz_dispatch_duration_seconds_count", 2.0),
+        ("volumeviz_leases_expired_total", 0.0),
+        ("volumeviz_runs_skipped_total", 0.0),
+    ],
 };
 
 /// Nothing of its own: the test tells what happens.
-pub(crate) const PLAIN: Story =
-    Story { scan: || (json!({}), Value::Null), alert: None, sweeps: false, script: |_| async {}.boxed_local() };
+pub(crate) const PLAIN: Story = Story {
+    scan: || (json!({}), Value::Null),
+    alert: None,
+    sweeps: false,
+    script: |_| async {}.boxed_local(),
+    told: &[],
+    figures: &[],
+};
 
 /// Due by its schedule, replaced by a trigger, cancelled, and triggered once more.
 pub(crate) const REPLACED: Story = Story {
@@ -39,6 +54,7 @@ pub(crate) const REPLACED: Story = Story {
             world.edit(json!({"trigger": "again"})).await;
             world.until("SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE run_key = 't:again'").await;
             world.until(BOTH_RUN).await;
+            world.told("the run", |status| status["lastHandledTrigger"] == "again" && is_active(status)).await;
             let run = world.value("SELECT to_jsonb(max(id)) FROM scan_runs").await;
             world.edit(json!({"cancelRunID": run})).await;
             world
@@ -46,8 +62,10 @@ pub(crate) const REPLACED: Story = Story {
                     "SELECT to_jsonb(count(*) = 1) FROM scan_runs WHERE run_key = 't:again' AND result = 'Cancelled'",
                 )
                 .await;
-            both(world, Finish);
+            world.told("that it is cancelled", |status| status["activeRun"].is_null()).await;
             world.edit(json!({"trigger": "last"})).await;
+            world.told("the last run", |status| status["lastHandledTrigger"] == "last" && is_active(status)).await;
+            both(world, Finish);
             world
                 .told("the end of the last run", |status| {
                     status["lastHandledTrigger"] == "last"
@@ -58,6 +76,22 @@ pub(crate) const REPLACED: Story = Story {
         }
         .boxed_local()
     },
+    told: &[
+        ("RunStarted", "on 2 nodes"),
+        ("RunStarted", "on 2 nodes"),
+        ("RunCancelled", "(Replaced)"),
+        ("RunCancelled", "(CancelRequested)"),
+        ("RunStarted", "on 2 nodes"),
+        ("RunCompleted", "2 of 2 nodes"),
+    ],
+    figures: &[
+        ("volumeviz_runs_started_total{kind=\"schedule\"}", 1.0),
+        ("volumeviz_runs_started_total{kind=\"trigger\"}", 2.0),
+        ("volumeviz_runs_ended_total{result=\"Cancelled\"}", 2.0),
+        ("volumeviz_runs_ended_total{result=\"Succeeded\"}", 1.0),
+        ("volumeviz_dispatch_duration_seconds_count", 6.0),
+        ("volumeviz_leases_expired_total", 0.0),
+    ],
 };
 
 /// An agent dies, a node is replaced, and the deadline of the next run passes.
@@ -80,6 +114,7 @@ pub(crate) const TROUBLED: Story = Story {
             world.edit(json!({"trigger": "late"})).await;
             world.until("SELECT to_jsonb(count(*) = 2) FROM scan_runs").await;
             world.until(BOTH_RUN).await;
+            world.told("the late run", |status| status["lastHandledTrigger"] == "late" && is_active(status)).await;
             world
                 .execute("UPDATE scan_runs SET deadline = clock_timestamp() - interval '31 seconds' WHERE completed_at IS NULL")
                 .await;
@@ -90,6 +125,23 @@ pub(crate) const TROUBLED: Story = Story {
         }
         .boxed_local()
     },
+    // Both nodes of the late run failed: one Event tells of both.
+    told: &[
+        ("RunStarted", "on 2 nodes"),
+        ("RunPartiallyCompleted", "1 of 2 nodes"),
+        ("RunStarted", "on 2 nodes"),
+        ("RunFailed", "0 of 2 nodes"),
+    ],
+    figures: &[
+        ("volumeviz_runs_started_total{kind=\"once\"}", 1.0),
+        ("volumeviz_runs_started_total{kind=\"trigger\"}", 1.0),
+        ("volumeviz_runs_ended_total{result=\"Partial\"}", 1.0),
+        ("volumeviz_runs_ended_total{result=\"Failed\"}", 1.0),
+        ("volumeviz_runs_ended_total{result=\"Succeeded\"}", 0.0),
+        // Both nodes, node-1 again after its lease expired, and both nodes of the late run.
+        ("volumeviz_dispatch_duration_seconds_count", 5.0),
+        ("volumeviz_leases_expired_total", 1.0),
+    ],
 };
 
 /// Deleted while its nodes are measured.
@@ -107,6 +159,12 @@ pub(crate) const DELETED: Story = Story {
         }
         .boxed_local()
     },
+    told: &[("RunStarted", "on 2 nodes")],
+    figures: &[
+        ("volumeviz_runs_started_total{kind=\"once\"}", 1.0),
+        ("volumeviz_runs_ended_total{result=\"Cancelled\"}", 1.0),
+        ("volumeviz_dispatch_duration_seconds_count", 2.0),
+    ],
 };
 
 /// A waiting subject fires, is over, fires again, and is over when its alert is deleted.
@@ -131,12 +189,37 @@ pub(crate) const ALERTED: Story = Story {
         }
         .boxed_local()
     },
+    told: &[
+        ("RunStarted", "on 2 nodes"),
+        ("RunCompleted", "2 of 2 nodes"),
+        ("AlertFiring", "limit 1000 B; and 3 more"),
+        ("AlertResolved", "limit 954 MiB; and 3 more"),
+        ("AlertFiring", "limit 500 B; and 3 more"),
+        ("AlertResolved", "the VolumeAlert was deleted; and 3 more"),
+    ],
+    figures: &[
+        ("volumeviz_runs_started_total{kind=\"once\"}", 1.0),
+        ("volumeviz_runs_ended_total{result=\"Succeeded\"}", 1.0),
+        ("volumeviz_dispatch_duration_seconds_count", 2.0),
+    ],
 };
+
+/// Whether this status tells of a run that is under way.
+fn is_active(status: &Value) -> bool {
+    status["activeRun"].is_object()
+}
 
 pub(crate) fn both(world: &World, conduct: crate::agents::Conduct) {
     for node in ["node-1", "node-2"] {
         world.agents.conduct(node, conduct);
     }
+}
+
+/// The same, with a deadline that has passed.
+pub(crate) fn too_late() -> (Value, Value) {
+    let (mut spec, status) = due_a_minute_ago();
+    spec["startingDeadlineSeconds"] = json!(30);
+    (spec, status)
 }
 
 /// A daily scan that is followed since two hours and was due a minute ago.

@@ -69,6 +69,10 @@ pub(crate) fn args(user: &str, database: &str, more: &[&str]) -> DatabaseArgs {
 }
 
 async fn connect(user: &str, database: &str) -> PgConnection {
+    try_connect(user, database).await.unwrap_or_else(|error| panic!("{user}@{database}: {error}"))
+}
+
+async fn try_connect(user: &str, database: &str) -> sqlx::Result<PgConnection> {
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(port())
@@ -77,7 +81,7 @@ async fn connect(user: &str, database: &str) -> PgConnection {
         .database(database)
         // A TLS handshake takes 90 ms of delayed acknowledgements; that connections are encrypted is tested in connection.rs.
         .ssl_mode(PgSslMode::Disable);
-    PgConnection::connect_with(&options).await.unwrap_or_else(|error| panic!("{user}@{database}: {error}"))
+    PgConnection::connect_with(&options).await
 }
 
 /// Runs a fixture's own SQL; names in it are the fixture's, never input.
@@ -147,6 +151,11 @@ impl Database {
     /// As maintain and migrate connect.
     pub(crate) async fn owner(&self) -> PgConnection {
         migrate::connect(&args(OWNER, &self.name, &[])).await.unwrap()
+    }
+
+    /// A connection that somebody may cut while it is made.
+    pub(crate) async fn try_connect(&self, login: &str) -> sqlx::Result<Box<Conn>> {
+        Ok(Box::new(Conn(try_connect(login, &self.name).await?)))
     }
 
     pub(crate) async fn superuser(&self) -> Box<Conn> {

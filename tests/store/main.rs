@@ -68,14 +68,17 @@ impl<'a> Agent<'a> {
         Self { database, instance: Uuid::new_v4(), node: node.to_owned() }
     }
 
-    async fn claim(&self, ticket: Uuid) -> ClaimReply {
-        let body = ClaimBody {
+    fn claim_body(&self) -> ClaimBody {
+        ClaimBody {
             instance: self.instance,
             agent_version: "test".to_owned(),
             node_name: self.node.clone(),
             node_uid: format!("{}-uid", self.node),
-        };
-        store::agent::claim(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+        }
+    }
+
+    async fn claim(&self, ticket: Uuid) -> ClaimReply {
+        store::agent::claim(&mut *self.database.agent().await, ticket, &self.claim_body()).await.unwrap()
     }
 
     async fn claimed(&self, ticket: Uuid) -> Claim {
@@ -95,14 +98,13 @@ impl<'a> Agent<'a> {
         self.chunk(ticket, volumes, containers, Some(totals)).await
     }
 
-    async fn chunk(
+    fn inventory_body(
         &self,
-        ticket: Uuid,
         volumes: &[InventoryVolume],
         containers: &[InventoryContainer],
         totals: Option<InventoryTotals>,
-    ) -> Reply {
-        let body = InventoryBody {
+    ) -> InventoryBody {
+        InventoryBody {
             instance: self.instance,
             engine: Engine {
                 id: "engine".to_owned(),
@@ -112,8 +114,17 @@ impl<'a> Agent<'a> {
             volumes: volumes.to_vec(),
             containers: containers.to_vec(),
             totals,
-        };
-        self.list(ticket, &body).await.reply
+        }
+    }
+
+    async fn chunk(
+        &self,
+        ticket: Uuid,
+        volumes: &[InventoryVolume],
+        containers: &[InventoryContainer],
+        totals: Option<InventoryTotals>,
+    ) -> Reply {
+        self.list(ticket, &self.inventory_body(volumes, containers, totals)).await.reply
     }
 
     async fn list(&self, ticket: Uuid, body: &InventoryBody) -> InventoryReply {
@@ -125,18 +136,27 @@ impl<'a> Agent<'a> {
     }
 
     async fn try_report(&self, ticket: Uuid, results: &[VolumeResult]) -> sqlx::Result<Reply> {
-        let body = ReportBody { instance: self.instance, results: results.to_vec(), progress: progress(results.len()) };
-        store::agent::report(&mut *self.database.agent().await, ticket, &body).await
+        store::agent::report(&mut *self.database.agent().await, ticket, &self.report_body(results)).await
+    }
+
+    fn report_body(&self, results: &[VolumeResult]) -> ReportBody {
+        ReportBody { instance: self.instance, results: results.to_vec(), progress: progress(results.len()) }
     }
 
     async fn complete(&self, ticket: Uuid, results: usize) -> Reply {
-        let body = CompleteBody { instance: self.instance, results: count(results), progress: progress(results) };
-        store::agent::complete(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+        store::agent::complete(&mut *self.database.agent().await, ticket, &self.complete_body(results)).await.unwrap()
+    }
+
+    fn complete_body(&self, results: usize) -> CompleteBody {
+        CompleteBody { instance: self.instance, results: count(results), progress: progress(results) }
     }
 
     async fn fail(&self, ticket: Uuid, class: FailureClass, reason: &str) -> Reply {
-        let body = FailBody { instance: self.instance, class, reason: reason.to_owned(), message: "why".to_owned() };
-        store::agent::fail(&mut *self.database.agent().await, ticket, &body).await.unwrap()
+        store::agent::fail(&mut *self.database.agent().await, ticket, &self.fail_body(class, reason)).await.unwrap()
+    }
+
+    fn fail_body(&self, class: FailureClass, reason: &str) -> FailBody {
+        FailBody { instance: self.instance, class, reason: reason.to_owned(), message: "why".to_owned() }
     }
 
     /// A whole job over these volumes.

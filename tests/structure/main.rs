@@ -14,6 +14,7 @@ mod documents;
 mod fuzz;
 mod generated;
 mod layers;
+mod logs;
 mod metrics;
 mod notifications;
 mod reference;

@@ -283,6 +283,21 @@ mod tests {
         answers(&ours.controller, &ours.controller).await.unwrap_err();
     }
 
+    /// The clocks of the leader that issues, of the next one, and of the machines that check may each be wrong.
+    #[tokio::test]
+    async fn a_leader_whose_clock_is_wrong_by_ten_minutes_issues_what_is_believed_and_kept() {
+        let wrong = TimeDelta::minutes(10);
+        for by_clock in [Utc::now() + wrong, Utc::now() - wrong] {
+            let made = nothing().renewed(by_clock).unwrap();
+            answers(&made.agent, &made.controller).await.unwrap();
+            for checked in [Utc::now(), Utc::now() + wrong, Utc::now() - wrong] {
+                made.agent.verify(Holder::Agent, checked).unwrap();
+                made.controller.verify(Holder::Controller, checked).unwrap();
+                assert!(made.renewed(checked).unwrap() == made, "nothing is issued again");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn what_is_past_is_refused() {
         let past = nothing().renewed(day(-100)).unwrap();

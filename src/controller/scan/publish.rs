@@ -70,7 +70,12 @@ fn only_progress(before: &VolumeScanStatus, next: &VolumeScanStatus) -> bool {
 }
 
 /// What the change from one status to the next is worth telling; derived from the statuses, so a new leader tells it as well.
-fn notices(scan: &VolumeScan, before: &VolumeScanStatus, next: &VolumeScanStatus, observed: &Observed) -> Vec<Notice> {
+pub(super) fn notices(
+    scan: &VolumeScan,
+    before: &VolumeScanStatus,
+    next: &VolumeScanStatus,
+    observed: &Observed,
+) -> Vec<Notice> {
     let mut notices = Vec::new();
     let (was_active, is_active) = (before.active_run.as_ref(), next.active_run.as_ref());
     if let Some(run) = is_active

@@ -1,7 +1,10 @@
-//! Agents, leaders and failures at once: every call is recorded with its answer, and afterwards the record and the rows must agree.
+//! Agents, leaders and failures at once, while their connections are cut: every call is recorded with its answer, or as one whose answer is not
+//! known, and afterwards the record and the rows must agree.
 //!
 //! What happens follows from a seed, but for the order in which the database takes the calls; a failure names the seed.
 
+mod leaders;
+mod line;
 mod sound;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,16 +14,16 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use volumeviz::domain::run::{CancelReason, Ending, RunResult};
 
 use super::*;
-use sound::{Acknowledged, Rows, What, check};
+use line::{Cut, Line};
+use sound::{Call, Outcome, Rows, What, check};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const VOLUMES: [&str; 4] = ["a", "b", "c", "d"];
-/// After how many of its rounds a leader plans the next run.
-const ROUNDS_A_RUN: usize = 10;
 const AGENTS_A_NODE: u64 = 2;
+/// How often a call whose connection is cut is made in all.
+const TRIES: usize = 3;
 /// How long it goes on, and for how long at most until everything has happened once.
 const LEAST: Duration = Duration::from_secs(8);
 const MOST: Duration = Duration::from_secs(25);
@@ -28,7 +31,7 @@ const MOST: Duration = Duration::from_secs(25);
 /// The record, as it grows.
 struct Recorder {
     began: Instant,
-    history: Mutex<Vec<Acknowledged>>,
+    history: Mutex<Vec<Call>>,
     jobs: Mutex<BTreeMap<Uuid, i64>>,
     run_ends: Mutex<BTreeMap<i64, usize>>,
 }
@@ -46,18 +49,28 @@ impl Recorder {
     fn is_over(&self) -> bool {
         let history = self.history.lock().unwrap();
         let kinds = [What::Completed, What::Replaced, What::GaveUp];
-        let repeated = |n: usize, call: &Acknowledged| {
+        let repeated = |n: usize, call: &Call| {
             history[n + 1..].iter().any(|other| (other.ticket, &other.what) == (call.ticket, &call.what))
         };
         let repeats = history.iter().enumerate().any(|(n, call)| call.what == What::Claimed && repeated(n, call));
-        let all = repeats && kinds.iter().all(|kind| history.iter().any(|call| call.what == *kind));
+        let known = |call: &&Call| call.outcome == Outcome::Acknowledged;
+        let all = repeats && kinds.iter().all(|kind| history.iter().filter(known).any(|call| call.what == *kind));
         self.began.elapsed() >= if all { LEAST } else { MOST }
     }
 
     /// Records a call that was acknowledged.
     fn note(&self, asked: u128, ticket: Uuid, what: What) {
+        self.push(asked, ticket, what, Outcome::Acknowledged);
+    }
+
+    /// Records a call that was cut.
+    fn cut(&self, asked: u128, ticket: Uuid, what: What) {
+        self.push(asked, ticket, what, Outcome::Unknown);
+    }
+
+    fn push(&self, asked: u128, ticket: Uuid, what: What, outcome: Outcome) {
         let answered = self.now();
-        self.history.lock().unwrap().push(Acknowledged { asked, answered, ticket, what });
+        self.history.lock().unwrap().push(Call { asked, answered, ticket, what, outcome });
     }
 
     fn seen(&self, jobs: &[store::jobs::OpenJob]) {
@@ -82,7 +95,8 @@ enum Manner {
 async fn agent(database: &Database, record: &Recorder, node: &str, mut rng: StdRng) {
     let manners = [Manner::Honest, Manner::Honest, Manner::Paused, Manner::Deaf, Manner::Crashing, Manner::GivingUp];
     while !record.is_over() {
-        let agent = Agent::on(database, node);
+        let mut process =
+            Process { agent: Agent::on(database, node), line: Line::new(database, database::AGENT), record };
         let open: Vec<(Uuid, i64)> = sqlx::query_as(
             "SELECT ticket, id FROM scan_jobs WHERE node = $1 AND status IN ('pending', 'running') ORDER BY id",
         )
@@ -93,7 +107,7 @@ async fn agent(database: &Database, record: &Recorder, node: &str, mut rng: StdR
         record.jobs.lock().unwrap().extend(open.iter().copied());
         for (ticket, _) in open {
             let manner = manners[rng.random_range(0..manners.len())];
-            work(&agent, record, ticket, manner, &mut rng).await;
+            work(&mut process, ticket, manner, &mut rng).await;
             if manner == Manner::Crashing {
                 break;
             }
@@ -102,50 +116,104 @@ async fn agent(database: &Database, record: &Recorder, node: &str, mut rng: StdR
     }
 }
 
+/// An agent's process, with the connection it has.
+struct Process<'a> {
+    agent: Agent<'a>,
+    line: Line<'a>,
+    record: &'a Recorder,
+}
+
+impl Process<'_> {
+    /// Makes a call until it is answered, and records it: as acknowledged when `is_taken`. `None`: it was not, or it was cut too often.
+    async fn call<R>(
+        &mut self,
+        ticket: Uuid,
+        what: What,
+        act: impl AsyncFn(&mut sqlx::PgConnection) -> sqlx::Result<R>,
+        is_taken: fn(&R) -> bool,
+    ) -> Option<R> {
+        for _ in 0..TRIES {
+            let asked = self.record.now();
+            match self.line.call(&act).await {
+                Ok(reply) if is_taken(&reply) => {
+                    self.record.note(asked, ticket, what);
+                    return Some(reply);
+                }
+                Ok(_) => return None,
+                Err(Cut) => self.record.cut(asked, ticket, what.clone()),
+            }
+        }
+        None
+    }
+
+    async fn claim(&mut self, ticket: Uuid) -> Option<Box<Claim>> {
+        let body = self.agent.claim_body();
+        let act = async |conn: &mut sqlx::PgConnection| store::agent::claim(conn, ticket, &body).await;
+        let is_taken = |reply: &ClaimReply| matches!(reply, ClaimReply::Claimed(_));
+        match self.call(ticket, What::Claimed, act, is_taken).await? {
+            ClaimReply::Claimed(claim) => Some(claim),
+            ClaimReply::Fenced => None,
+        }
+    }
+
+    async fn list(&mut self, ticket: Uuid) -> Option<()> {
+        let listed: Vec<_> = VOLUMES.iter().map(|name| volume(name)).collect();
+        let totals = InventoryTotals { volumes: count(listed.len()), containers: 0 };
+        let body = self.agent.inventory_body(&listed, &[], Some(totals));
+        let act = async |conn: &mut sqlx::PgConnection| store::agent::inventory(conn, ticket, &body).await;
+        self.call(ticket, What::Listed, act, |reply| is_ok(&reply.reply)).await.map(drop)
+    }
+
+    async fn report(&mut self, ticket: Uuid, name: &str, bytes: u32) -> Option<()> {
+        let body = self.agent.report_body(&[result(name, bytes.into())]);
+        let act = async |conn: &mut sqlx::PgConnection| store::agent::report(conn, ticket, &body).await;
+        self.call(ticket, What::Reported(vec![(name.to_owned(), bytes.into())]), act, is_ok).await.map(drop)
+    }
+
+    async fn give_up(&mut self, ticket: Uuid, class: FailureClass) -> Option<()> {
+        let body = self.agent.fail_body(class, "AgentError");
+        let act = async |conn: &mut sqlx::PgConnection| store::agent::fail(conn, ticket, &body).await;
+        self.call(ticket, What::GaveUp, act, is_ok).await.map(drop)
+    }
+
+    async fn complete(&mut self, ticket: Uuid) -> Option<()> {
+        let body = self.agent.complete_body(VOLUMES.len());
+        let act = async |conn: &mut sqlx::PgConnection| store::agent::complete(conn, ticket, &body).await;
+        self.call(ticket, What::Completed, act, is_ok).await.map(drop)
+    }
+}
+
+fn is_ok(reply: &Reply) -> bool {
+    assert!(!matches!(reply, Reply::Incomplete { .. }), "an agent that counts right: {reply:?}");
+    *reply == Reply::Ok
+}
+
 /// One job; whatever is answered `fenced` ends it.
-async fn work(agent: &Agent<'_>, record: &Recorder, ticket: Uuid, manner: Manner, rng: &mut StdRng) -> Option<()> {
+async fn work(process: &mut Process<'_>, ticket: Uuid, manner: Manner, rng: &mut StdRng) -> Option<()> {
     let times = if manner == Manner::Deaf { 2 } else { 1 };
     let mut claim = None;
     for _ in 0..times {
-        let asked = record.now();
-        let ClaimReply::Claimed(claimed) = agent.claim(ticket).await else { return None };
-        record.note(asked, ticket, What::Claimed);
-        claim = Some(claimed);
+        claim = Some(process.claim(ticket).await?);
     }
     let done: BTreeSet<String> = claim?.final_volumes.into_iter().collect();
     for _ in 0..times {
-        let asked = record.now();
-        let listed: Vec<_> = VOLUMES.iter().map(|name| volume(name)).collect();
-        acknowledged(&agent.inventory(ticket, &listed, &[]).await)?;
-        record.note(asked, ticket, What::Listed);
+        process.list(ticket).await?;
     }
     for name in VOLUMES.iter().filter(|name| !done.contains(**name)) {
         pause(manner, rng).await?;
         let bytes = rng.random_range(1..1_000_000_u32);
         for _ in 0..times {
-            let asked = record.now();
-            acknowledged(&agent.report(ticket, &[result(name, bytes.into())]).await)?;
-            record.note(asked, ticket, What::Reported(vec![((*name).to_owned(), bytes.into())]));
+            process.report(ticket, name, bytes).await?;
         }
     }
     if manner == Manner::GivingUp {
         let classes = [FailureClass::Retryable, FailureClass::HandedBack];
-        let asked = record.now();
-        acknowledged(&agent.fail(ticket, classes[rng.random_range(0..2)], "AgentError").await)?;
-        record.note(asked, ticket, What::GaveUp);
-        return None;
+        return process.give_up(ticket, classes[rng.random_range(0..2)]).await;
     }
     for _ in 0..times {
-        let asked = record.now();
-        acknowledged(&agent.complete(ticket, VOLUMES.len()).await)?;
-        record.note(asked, ticket, What::Completed);
+        process.complete(ticket).await?;
     }
     Some(())
-}
-
-fn acknowledged(reply: &Reply) -> Option<()> {
-    assert!(!matches!(reply, Reply::Incomplete { .. }), "an agent that counts right: {reply:?}");
-    (*reply == Reply::Ok).then_some(())
 }
 
 async fn pause(manner: Manner, rng: &mut StdRng) -> Option<()> {
@@ -156,78 +224,6 @@ async fn pause(manner: Manner, rng: &mut StdRng) -> Option<()> {
             Some(())
         }
         _ => Some(()),
-    }
-}
-
-/// One of two processes that both take themselves for the leader; it acts on what it saw a while ago.
-async fn leader(database: &Database, record: &Recorder, mut rng: StdRng) {
-    let mut conn = database.controller().await;
-    let conn = &mut **conn;
-    for number in 0.. {
-        let over = record.is_over();
-        let key = format!("t:{}", number / ROUNDS_A_RUN);
-        let nodes = NODES.map(|node| (node.to_owned(), format!("{node}-uid"))).into();
-        let work = serde_json::from_value(json!({"maxAttempts": 5})).unwrap();
-        let run = NewRun { scan_uid: "scan-uid".to_owned(), scan_name: "scan".to_owned(), key, work, nodes };
-        if !over {
-            store::runs::plan(conn, &run).await.unwrap();
-        }
-        for store::runs::UnderWay { id: run, .. } in store::runs::under_way(conn).await.unwrap() {
-            let jobs = store::jobs::open(conn, run).await.unwrap();
-            record.seen(&jobs);
-            tokio::time::sleep(Duration::from_millis(rng.random_range(5..50))).await;
-            judge(conn, record, run, jobs, over, &mut rng).await;
-        }
-        if over && store::runs::under_way(conn).await.unwrap().is_empty() {
-            return;
-        }
-    }
-}
-
-async fn judge(
-    conn: &mut sqlx::PgConnection,
-    record: &Recorder,
-    run: i64,
-    jobs: Vec<store::jobs::OpenJob>,
-    over: bool,
-    rng: &mut StdRng,
-) {
-    let asked = record.now();
-    let ended = match jobs.is_empty() {
-        true => store::runs::finish(conn, run, RunResult::Succeeded, "RunSucceeded").await.unwrap(),
-        false if over || rng.random_bool(0.002) => {
-            let cancelled = store::runs::cancel(conn, &[run], CancelReason::Replaced).await.unwrap();
-            // Those that were completed meanwhile are none of the cancelled.
-            for job in jobs.iter().filter(|_| !cancelled.is_empty()) {
-                let state: String = sqlx::query_scalar("SELECT status FROM scan_jobs WHERE id = $1")
-                    .bind(job.id)
-                    .fetch_one(&mut *conn)
-                    .await
-                    .unwrap();
-                if state == "cancelled" {
-                    record.note(asked, job.ticket, What::Replaced);
-                }
-            }
-            !cancelled.is_empty()
-        }
-        false => false,
-    };
-    if ended {
-        *record.run_ends.lock().unwrap().entry(run).or_default() += 1;
-    }
-    for job in jobs {
-        let asked = record.now();
-        let replaced = match job {
-            _ if job.lease_expired => store::jobs::re_ticket(conn, job.id, job.ticket, 5).await.unwrap(),
-            _ if rng.random_bool(0.002) => {
-                let ending = if job.running { Ending::Failed } else { Ending::Skipped };
-                store::jobs::end(conn, job.id, job.ticket, ending, "NodeGone", "").await.unwrap()
-            }
-            _ => false,
-        };
-        if replaced {
-            record.note(asked, job.ticket, What::Replaced);
-        }
     }
 }
 
@@ -283,24 +279,26 @@ async fn what_was_acknowledged_is_kept_once_whoever_fails() {
     let rng = |number: u64| StdRng::seed_from_u64(seed ^ number);
     let agents = (0..AGENTS_A_NODE).flat_map(|a| (0..).zip(NODES).map(move |(n, node): (u64, _)| (10 * a + n, node)));
     let agents = join_all(agents.map(|(number, node)| agent(&database, &record, node, rng(number))));
-    let leaders = join_all((100..102).map(|number| leader(&database, &record, rng(number))));
-    tokio::join!(agents, leaders, time(&database, &record));
+    let leaders = join_all((100..102).map(|number| leaders::lead(&database, &record, rng(number))));
+    let (_, _, (), cuts) =
+        tokio::join!(agents, leaders, time(&database, &record), line::cut(&database, &record, rng(200)));
     let history = record.history.lock().unwrap().clone();
     let wrong = check(&history, &rows(&database, &record).await);
     assert!(wrong.is_empty(), "HISTORY_SEED={seed}: {wrong:#?}");
-    let count = |what: fn(&What) -> bool| history.iter().filter(|call| what(&call.what)).count();
-    let claimed: BTreeSet<_> =
-        history.iter().filter(|call| call.what == What::Claimed).map(|call| call.ticket).collect();
+    let (known, unknown): (Vec<_>, Vec<_>) = history.iter().partition(|call| call.outcome == Outcome::Acknowledged);
+    let count = |what: fn(&What) -> bool| known.iter().filter(|call| what(&call.what)).count();
+    let claimed: BTreeSet<_> = known.iter().filter(|call| call.what == What::Claimed).map(|call| call.ticket).collect();
     let claims = count(|what| *what == What::Claimed);
     let (completions, replaced) = (count(|what| *what == What::Completed), count(|what| *what == What::Replaced));
     let gave_up = count(|what| *what == What::GaveUp);
     println!(
-        "{} calls: {claims} claims of {} tickets, {completions} completions, {replaced} replaced, {gave_up} given up",
-        history.len(),
-        claimed.len()
+        "{} calls: {claims} claims of {} tickets, {completions} completions, {replaced} replaced, {gave_up} given up; {cuts} connections cut, in {} calls",
+        known.len(),
+        claimed.len(),
+        unknown.len()
     );
     assert!(
-        completions > 0 && replaced > 0 && gave_up > 0 && claims > claimed.len(),
+        completions > 0 && replaced > 0 && gave_up > 0 && claims > claimed.len() && !unknown.is_empty(),
         "HISTORY_SEED={seed}: too little happened"
     );
 }

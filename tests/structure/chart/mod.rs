@@ -1,5 +1,6 @@
 //! What the chart makes of its values, as Helm renders it.
 
+mod arguments;
 mod controller;
 mod database;
 mod metadata;

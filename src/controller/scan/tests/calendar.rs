@@ -263,44 +263,79 @@ fn at_rest_the_next_pass_comes_when_the_next_run_is_due() {
     assert!(wait > Duration::from_secs(5) && wait < Duration::from_millis(5100), "{wait:?}");
 }
 
+/// How far the clock of a leader may be from the right time, in seconds.
+const WRONG: std::ops::RangeInclusive<i64> = -600..=600;
+
+/// What the leader sees whose clock shows `now` when these runs were made.
+fn seen(now: i64, runs: &[i64], is_active: bool) -> Observed {
+    let mut observed = if is_active { busy(now) } else { idle(now) };
+    observed.runs.as_mut().unwrap().last_due = runs.iter().max().map(|due| at(*due));
+    observed
+}
+
+/// When the run is due that is to start.
+fn due(scan: &VolumeScan, observed: &Observed) -> Option<i64> {
+    key(scan, observed).map(|key| crate::domain::run::RunKey::due_time(&key).unwrap().timestamp())
+}
+
 proptest! {
-    /// However the passes fall, whatever statuses are lost and whenever runs end: each due time is started at most once, and every due time up
-    /// to the last one dealt with was started or counted as skipped.
+    /// However the passes fall, however wrong the clock of each one's leader is, whatever statuses are lost and whenever runs end: each due time is
+    /// started at most once, and every due time up to the last one dealt with was started or counted as skipped.
     #[test]
     fn every_due_time_is_started_once_or_counted(
-        passes in prop::collection::vec((1_i64..5000, any::<bool>(), any::<bool>(), any::<bool>()), 1..60),
+        passes in prop::collection::vec((1_i64..5000, prop_oneof![2 => Just(0), 1 => WRONG], any::<[bool; 3]>()), 1..60),
         replace in any::<bool>(),
     ) {
         let mut scan = hourly(MIDNIGHT);
         scan.spec.concurrency_policy = if replace { ConcurrencyPolicy::Replace } else { ConcurrencyPolicy::Forbid };
         scan.status = Some(status::next(&scan, &idle(MIDNIGHT), None));
-        let (mut now, mut runs, mut is_active) = (MIDNIGHT, Vec::<i64>::new(), false);
-        for (step, ends, written, fails) in passes {
-            now += step;
+        let (mut time, mut runs, mut is_active, mut settled) = (MIDNIGHT, Vec::<i64>::new(), false, None);
+        for (step, wrong, [ends, written, fails]) in passes {
+            time += step;
+            let now = time + wrong;
             is_active &= !ends;
-            let look = |runs: &[i64], is_active: bool| {
-                let mut observed = if is_active { busy(now) } else { idle(now) };
-                observed.runs.as_mut().unwrap().last_due = runs.iter().max().map(|due| at(*due));
-                observed
-            };
-            let before = look(&runs, is_active);
-            if let Some(key) = key(&scan, &before) {
+            if let Some(due) = due(&scan, &seen(now, &runs, is_active)) {
                 if fails {
                     continue;
                 }
-                let due = crate::domain::run::RunKey::due_time(&key).unwrap().timestamp();
                 prop_assert!(!runs.contains(&due), "{due} started twice");
                 prop_assert!(due <= now && now - due <= 300, "{due} at {now}");
                 runs.push(due);
                 is_active = true;
             }
             if written || !runs.is_empty() {
-                scan.status = Some(status::next(&scan, &look(&runs, is_active), None));
+                scan.status = Some(status::next(&scan, &seen(now, &runs, is_active), None));
+                let last = second(scan.status.as_ref().unwrap().last_schedule_time.as_ref());
+                prop_assert!(last >= settled, "what was dealt with comes again");
+                settled = last;
             }
         }
-        let told = scan.status.unwrap();
-        let last = second(told.last_schedule_time.as_ref()).unwrap_or(MIDNIGHT);
+        let last = settled.unwrap_or(MIDNIGHT);
         let started = i64::try_from(runs.iter().filter(|due| **due <= last).count()).unwrap();
-        prop_assert_eq!(started + told.skipped_runs.unwrap_or(0), (last - MIDNIGHT) / HOUR);
+        prop_assert_eq!(started + scan.status.unwrap().skipped_runs.unwrap_or(0), (last - MIDNIGHT) / HOUR);
+    }
+
+    /// With a deadline that is longer than clocks differ and passes are apart, wrong clocks lose no run: each is made, once, when the first clock
+    /// shows its time.
+    #[test]
+    fn wrong_clocks_lose_no_run_within_its_deadline(
+        passes in prop::collection::vec((1_i64..900, WRONG, any::<bool>()), 1..120),
+    ) {
+        let mut scan = hourly(MIDNIGHT);
+        scan.spec.starting_deadline_seconds = 900 + 2 * 600;
+        scan.status = Some(status::next(&scan, &idle(MIDNIGHT), None));
+        let (mut time, mut latest, mut runs) = (MIDNIGHT, MIDNIGHT, Vec::<i64>::new());
+        for (step, wrong, written) in passes {
+            time += step;
+            let now = time + wrong;
+            latest = latest.max(now);
+            runs.extend(due(&scan, &seen(now, &runs, false)));
+            if written || !runs.is_empty() {
+                scan.status = Some(status::next(&scan, &seen(now, &runs, false), None));
+            }
+            let expected: Vec<i64> = (1..=(latest - MIDNIGHT) / HOUR).map(|hour| MIDNIGHT + hour * HOUR).collect();
+            prop_assert_eq!(&runs, &expected, "at {}, by a clock that shows {}", time, now);
+        }
+        prop_assert_eq!(scan.status.unwrap().skipped_runs, None);
     }
 }

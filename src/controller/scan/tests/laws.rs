@@ -7,104 +7,19 @@ use prop::option;
 use prop::sample::select;
 
 use super::super::plan::{asked_key, is_handled};
+use super::any::{any_limit, any_schedule, any_spec, any_text, any_trigger, any_zone};
 use super::told::{biggest_figures, some_figures};
 use super::*;
-use crate::crd::{self, ConcurrencyPolicy, FollowedSchedule};
+use crate::crd::{self, FollowedSchedule};
 use crate::domain::run::RunKey;
-use crate::domain::selector::{LabelOperator, LabelRequirement};
 
 /// Seconds from year -9999 to year 9999: what a status can hold.
 const TIMES: std::ops::Range<i64> = -377_700_000_000..253_400_000_000;
 /// Around the days that observations are from.
 const NOW: std::ops::Range<i64> = 1_767_000_000..1_767_700_000;
 
-/// Up to so many characters: a few of any kind, or as many as there may be of those that take most room.
-fn any_text(most: usize) -> impl Strategy<Value = String> {
-    let long = select(vec!["\u{1}", "\"", "ü", "🌀"]).prop_map(move |character: &str| character.repeat(most));
-    prop_oneof![4 => "\\PC{0,8}", 1 => long]
-}
-
 fn any_time() -> impl Strategy<Value = Time> {
     prop_oneof![4 => NOW, 1 => TIMES].prop_map(|second| Time(Timestamp::from_second(second).unwrap()))
-}
-
-fn any_schedule() -> impl Strategy<Value = String> {
-    let known = vec![
-        "* * * * *",
-        "0 * * * *",
-        "*/7 1-3 * * *",
-        "30 2 * * SUN",
-        "0 0 29 2 *",
-        "0 0 30 2 *",
-        "61 * * * *",
-        "L W # ? 1",
-    ];
-    prop_oneof![9 => select(known).prop_map(str::to_owned), 1 => "[^ ]{1,6}( [^ ]{1,6}){4}"]
-}
-
-fn any_zone() -> impl Strategy<Value = String> {
-    prop_oneof![4 => select(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"][..]).prop_map(str::to_owned), 1 => any_text(64)]
-}
-
-fn any_limit() -> impl Strategy<Value = NodeLimit> {
-    prop_oneof![
-        1 => (1..=10_000_i32).prop_map(NodeLimit::Count),
-        3 => (1..4_i32).prop_map(NodeLimit::Count),
-        1 => (1..=100_i32).prop_map(|percent| NodeLimit::Share(format!("{percent}%"))),
-    ]
-}
-
-fn any_node_selector() -> impl Strategy<Value = LabelSelector> {
-    let operators = [LabelOperator::In, LabelOperator::NotIn, LabelOperator::Exists, LabelOperator::DoesNotExist];
-    (select(operators.to_vec()), vec(1..5_u8, 1..3)).prop_map(|(operator, numbers)| {
-        let values = numbers.iter().map(|number| LabelValue(format!("node-{number}"))).collect();
-        let key = "kubernetes.io/hostname".to_owned();
-        LabelSelector { match_labels: None, match_expressions: Some(vec![LabelRequirement { key, operator, values }]) }
-    })
-}
-
-fn any_volume_selector() -> impl Strategy<Value = VolumeSelector> {
-    let glob = || vec("\\PC{1,8}".prop_map(NameGlob), 0..3);
-    (glob(), glob()).prop_map(|(names, exclude_names)| VolumeSelector {
-        names,
-        exclude_names,
-        ..VolumeSelector::default()
-    })
-}
-
-fn any_trigger() -> impl Strategy<Value = String> {
-    prop_oneof![select(&["a", "b", "s:2026-01-01T00:00:00Z"][..]).prop_map(str::to_owned), any_text(128)]
-}
-
-prop_compose! {
-    fn any_spec()(
-        schedule in option::of(any_schedule()),
-        time_zone in option::of(any_zone()),
-        (suspend, replace) in (weighted(0.2), weighted(0.3)),
-        trigger in option::of(any_trigger()),
-        cancel_run_id in option::of(prop_oneof![1..9_i64, 1..=i64::MAX]),
-        (starting_deadline_seconds, max_attempts) in (1..=86_400_i32, 1..=5_i32),
-        node_selector in option::of(any_node_selector()),
-        volume_selector in option::weighted(0.2, any_volume_selector()),
-        max_parallel_nodes in any_limit(),
-        ttl in option::of(prop_oneof![0..1000_i32, 0..=31_536_000_i32]),
-    ) -> VolumeScanSpec {
-        VolumeScanSpec {
-            time_zone: time_zone.filter(|_| schedule.is_some()),
-            ttl_seconds_after_finished: ttl.filter(|_| schedule.is_none()),
-            schedule,
-            suspend,
-            trigger,
-            cancel_run_id,
-            concurrency_policy: if replace { ConcurrencyPolicy::Replace } else { ConcurrencyPolicy::Forbid },
-            starting_deadline_seconds,
-            node_selector,
-            volume_selector,
-            limits: Limits { max_parallel_nodes, ..Limits::default() },
-            max_attempts,
-            ..VolumeScanSpec::default()
-        }
-    }
 }
 
 prop_compose! {
@@ -240,21 +155,49 @@ prop_compose! {
 fn carried_out(observed: &Observed, plan: &Plan, scan: &VolumeScan) -> Observed {
     let mut next = observed.clone();
     let Some(runs) = next.runs.as_mut() else { return next };
-    if plan.finish.is_some() {
-        runs.active = None;
+    if let Some(active) = runs.active.as_mut() {
+        plan.steps.iter().for_each(|step| take(active, step));
+    }
+    if plan.finish.is_some()
+        && let Some(ActiveRun { run, .. }) = runs.active.take()
+    {
+        let completed_at = Some(at(observed.now.as_second()));
+        runs.finished.insert(0, Run { completed_at, result: Some(RunResult::Cancelled), ..run });
     }
     if let Some(start) = &plan.start {
+        let id = 1 + runs.finished.iter().map(|run| run.id).fold(99, i64::max);
         if asked_key(scan).as_ref() == Some(&start.key) {
-            runs.asked = Some(99);
+            runs.asked = Some(id);
         }
         if let RunKey::Scheduled(due) = start.key {
             runs.last_due = runs.last_due.max(Some(due));
         }
-        let mut active = active(vec![job(1)]);
-        active.run.id = 99;
+        let mut active = active(vec![OpenJob { ticket: Uuid::from_u128(u128::from(id.unsigned_abs())), ..job(1) }]);
+        (active.run.id, active.run.created_at) = (id, at(observed.now.as_second()));
         runs.active = Some(active);
     }
     next
+}
+
+/// What becomes of the job of a step: its agent takes it, it is put off, it gets a new ticket, or it is over.
+fn take(active: &mut ActiveRun, step: &Step) {
+    let seen = ticket(step);
+    let put_off = |problem| Standing { backing_off: true, failures: 1, problem, ..Standing::default() };
+    match step {
+        Step::Offer { .. } => {
+            active.standings.insert(seen, put_off(None));
+            for job in active.jobs.iter_mut().filter(|job| job.ticket == seen) {
+                (job.running, job.lease_expired, job.node_overdue) = (true, false, false);
+            }
+        }
+        Step::Miss { problem, .. } => _ = active.standings.insert(seen, put_off(Some(problem.clone()))),
+        Step::Retire { .. } => {
+            for job in active.jobs.iter_mut().filter(|job| job.ticket == seen) {
+                (job.running, job.due, job.ticket) = (false, true, Uuid::from_u128(seen.as_u128() + 10_000));
+            }
+        }
+        Step::End { .. } => active.jobs.retain(|job| job.ticket != seen),
+    }
 }
 
 fn without_lists(status: &VolumeScanStatus) -> VolumeScanStatus {
@@ -319,6 +262,25 @@ proptest! {
         let total = usize::try_from(active.run.nodes.total).unwrap_or(0);
         let slots = active.run.work.limits.max_parallel_nodes.of(total).unwrap();
         prop_assert!(offers == 0 || (offers + busy <= slots && offers <= active.free_slots));
+    }
+
+    /// Of two plans in a row, the second never has a step of the first; and when nothing else happens there is soon nothing left to do.
+    #[test]
+    fn what_was_done_is_not_planned_again(scan in any_scan(), observed in any_observation()) {
+        let (mut now, mut done) = (observed, Vec::new());
+        for pass in 0.. {
+            let planned = plan(&scan, &now);
+            if (&planned.steps[..], &planned.start, &planned.finish) == (&[], &None, &None) {
+                break;
+            }
+            prop_assert!(pass < 20, "without end: {planned:?}");
+            for step in &planned.steps {
+                let step = (std::mem::discriminant(step), ticket(step));
+                prop_assert!(!done.contains(&step), "twice: {step:?}");
+                done.push(step);
+            }
+            now = carried_out(&now, &planned, &scan);
+        }
     }
 
     #[test]

@@ -10,7 +10,10 @@ use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+mod any;
 mod calendar;
+mod events;
+mod figures;
 mod laws;
 mod restored;
 mod told;
