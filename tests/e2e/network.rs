@@ -35,7 +35,11 @@ impl Drop for Enforced {
 
 /// Whether a pod, given as `kubectl exec` has it, gets a connection.
 fn connects(from: &str, address: &str, port: u16) -> bool {
-    try_run("sh", &["-c", &format!("kubectl exec {from} -- /bin/busybox timeout 2 /bin/busybox nc {address} {port} </dev/null")]).is_ok()
+    try_run(
+        "sh",
+        &["-c", &format!("kubectl exec {from} -- /bin/busybox timeout 2 /bin/busybox nc {address} {port} </dev/null")],
+    )
+    .is_ok()
 }
 
 fn address(pod: &str) -> String {
@@ -48,7 +52,11 @@ fn policies_keep_strangers_out_and_let_the_product_work() {
     let (stranger, database) = ("-n default stranger", "-n volumeviz volumeviz-database-0");
     let agents = ["node-1", "node-2"].map(|node| address(&pod("agent", node)));
     let mut doors = vec![(stranger, address("volumeviz-database-0"), 5432), (database, agents[0].clone(), 8443)];
-    doors.push((database, kubectl("get endpoints -n default kubernetes -o jsonpath={.subsets[0].addresses[0].ip}"), 6443));
+    doors.push((
+        database,
+        kubectl("get endpoints -n default kubernetes -o jsonpath={.subsets[0].addresses[0].ip}"),
+        6443,
+    ));
     for agent in &agents {
         doors.extend([(stranger, agent.clone(), 8443), (stranger, agent.clone(), 8081)]);
     }
@@ -63,12 +71,17 @@ fn policies_keep_strangers_out_and_let_the_product_work() {
     wait(30, "every door to be closed", || (open() == 0).then_some(()));
 
     // What is connected stays so: all have to find each other anew.
-    kubectl("rollout restart -n volumeviz deployment/volumeviz-controller daemonset/volumeviz-agent statefulset/volumeviz-database");
+    kubectl(
+        "rollout restart -n volumeviz deployment/volumeviz-controller daemonset/volumeviz-agent statefulset/volumeviz-database",
+    );
     for workload in ["statefulset/volumeviz-database", "deployment/volumeviz-controller", "daemonset/volumeviz-agent"] {
         kubectl(&format!("rollout status -n volumeviz {workload} --timeout=120s"));
     }
     let status = Scan::new("behind-policies", &json!({})).complete(120);
-    assert_eq!((&status["lastRun"]["result"], &status["lastRun"]["nodes"]["succeeded"]), (&json!("Succeeded"), &json!(3)));
+    assert_eq!(
+        (&status["lastRun"]["result"], &status["lastRun"]["nodes"]["succeeded"]),
+        (&json!("Succeeded"), &json!(3))
+    );
     run("helm", &["test", "volumeviz", "-n", "volumeviz", "--timeout", "3m"]);
     kubectl("create job -n volumeviz behind-policies --from=cronjob/volumeviz-backup");
     kubectl("wait -n volumeviz job/behind-policies --for=condition=Complete --timeout=90s");
