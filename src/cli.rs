@@ -70,7 +70,7 @@ impl Command {
     fn confined(&self) -> Option<Confined<'_>> {
         match self {
             Self::Agent(_) => Some(Confined::Agent),
-            Self::DockerProxy(args) => {
+            Self::DockerProxy(args) if !args.check => {
                 Some(Confined::DockerProxy(args.listen.parent().unwrap_or_else(|| Path::new("/"))))
             }
             _ => None,
@@ -126,6 +126,7 @@ pub fn run() -> ExitCode {
             serve(async |stop| Box::pin(controller::run(args, stop)).await.map_err(Failure::from))
         }
         Command::Agent(args) => serve(async |stop| agent::run(args, stop).await.map_err(Failure::from)),
+        Command::DockerProxy(args) if args.check => docker_proxy::check(&args.listen).map_err(Failure::from),
         Command::DockerProxy(args) => serve(async |stop| docker_proxy::run(args, stop).await.map_err(Failure::from)),
         Command::Maintain(args) => serve(async |stop| maintain::run(args, stop).await.map_err(Failure::from)),
     };

@@ -1,9 +1,10 @@
 //! `volumeviz docker-proxy`: holds Docker's socket, which is as good as root on its node, so that the agent beside it does not have to.
 //!
 //! It serves a unix socket in a directory that only the two share, and passes on four GETs ([`allowed`]); everything else is answered
-//! with 403 and reaches nobody. What is passed on is made anew: neither a header nor a byte of a body of the asker's gets through.
+//! with 403 and reaches nobody, but for `GET /livez`, by which [`check()`] asks whether it still serves. What is passed on is made anew: neither a header nor a byte of a body of the asker's gets through.
 
 pub mod allowed;
+mod check;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -26,6 +27,8 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+pub use check::{Unwell, check};
 
 use crate::agent::docker::{DEFAULT_SOCKET, NO_SOCKET, PROXY_SOCKET, no_socket};
 use crate::http;
@@ -55,6 +58,9 @@ pub struct Args {
         value_name = "PATH"
     )]
     pub listen: PathBuf,
+    /// Ask the proxy that serves this socket whether it still does, instead of being one; exits with 0 when it does.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// The proxy ended for a reason of its own.
@@ -85,7 +91,7 @@ struct Proxy {
 }
 
 /// Serves until `stop`.
-pub async fn run(Args { docker_socket, listen: path }: Args, stop: CancellationToken) -> Result<(), Error> {
+pub async fn run(Args { docker_socket, listen: path, .. }: Args, stop: CancellationToken) -> Result<(), Error> {
     let listener = listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
     let turns = Arc::new(Semaphore::new(MOST_AT_A_TIME));
     let proxy = Arc::new(Proxy { socket: docker_socket, turns, refused: AtomicU64::new(0) });
@@ -113,6 +119,9 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 async fn asked(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    if request.method() == Method::GET && *request.uri() == check::LIVEZ {
+        return StatusCode::OK.into_response();
+    }
     let Some(asked) = allowed::passed_on(request.method(), request.uri(), request.headers()) else {
         proxy.note_refusal(&request);
         return refuse(StatusCode::FORBIDDEN, "docker-proxy passes on only what an agent reads");

@@ -166,6 +166,7 @@ async fn a_second_installation_is_refused_while_the_first_is_there() {
     let done = |arguments: &[&str]| {
         let output = helm(&[arguments, &["--set", "crds.enabled=false"]].concat());
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     };
     done(&["install", "volumeviz", "--namespace", "first"]);
     for name in ["volumeviz", "another"] {
@@ -176,11 +177,16 @@ async fn a_second_installation_is_refused_while_the_first_is_there() {
     }
     an_upgrade_leaves_the_certificates_alone(done);
     ok("helm", &["uninstall", "volumeviz", "--namespace", "first"], "");
-    done(&["install", "another", "--namespace", "second", "--dry-run=server"]);
+    // A namespace that says nothing may be one where the cluster's own default forbids agents.
+    namespace("third", "");
+    for (name, may_be_forbidden) in [("second", false), ("third", true)] {
+        let said = done(&["install", "another", "--namespace", name, "--dry-run=server"]);
+        assert_eq!(said.contains("PodsForbidden"), may_be_forbidden, "{said}");
+    }
 }
 
 /// The controller fills them; Helm makes them only.
-fn an_upgrade_leaves_the_certificates_alone(done: impl Fn(&[&str])) {
+fn an_upgrade_leaves_the_certificates_alone(done: impl Fn(&[&str]) -> String) {
     let of = ["secret", "--namespace", "first", "volumeviz-agent-tls"];
     let patch = ["--type=merge", "--patch", r#"{"stringData": {"tls.crt": "made by the controller"}}"#];
     ok("kubectl", &[&["patch"], &of[..], &patch].concat(), "");

@@ -52,7 +52,8 @@ impl Proxied {
     fn without_engine() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::new().unwrap();
-        let args = Args { docker_socket: folder.path().join("engine"), listen: folder.path().join("proxy") };
+        let [docker_socket, listen] = ["engine", "proxy"].map(|name| folder.path().join(name));
+        let args = Args { docker_socket, listen, check: false };
         // What an earlier process left.
         drop(UnixListener::bind(&args.listen).unwrap());
         let listen = args.listen.clone();
@@ -240,6 +241,31 @@ fn only_so_many_answers_are_under_way_at_a_time() {
     while !ask().1.starts_with("HTTP/1.1 200") {
         assert!(std::time::Instant::now() < until, "turns do not come back");
     }
+}
+
+/// Also while all turns wait for a Docker that hangs: another proxy would do no better.
+#[test]
+fn whether_it_serves_is_told_without_docker() {
+    let proxied = Proxied::without_engine();
+    docker_proxy::check(&proxied.proxy()).unwrap();
+    let engine = UnixListener::bind(proxied.engine()).unwrap();
+    let (sender, asked) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in engine.incoming() {
+            let mut stream = stream.unwrap();
+            sender.send((head(&mut stream), stream)).unwrap();
+        }
+    });
+    let ask = || {
+        let mut stream = UnixStream::connect(proxied.proxy()).unwrap();
+        stream.write_all(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream
+    };
+    let _waiting: Vec<_> = (0..4).map(|_| ask()).collect();
+    let _hanging: Vec<_> = (0..4).map(|_| asked.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(proxied.ask("GET", "/info"), 429);
+    docker_proxy::check(&proxied.proxy()).unwrap();
+    assert!(asked.try_recv().is_err(), "Docker was asked");
 }
 
 #[test]

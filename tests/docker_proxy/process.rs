@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::PATIENCE;
@@ -83,6 +84,27 @@ fn it_is_confined_before_it_serves() {
         threads += 1;
     }
     assert!(threads > 1, "the runtime's, and the one that follows the log filter");
+}
+
+/// As the kubelet asks it.
+#[test]
+fn one_that_hangs_is_told_from_one_that_serves() {
+    let process = Process::start("info");
+    let socket = process.folder.path().join("proxy");
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_volumeviz"));
+        let output = command.args(["docker-proxy", "--check", "--listen"]).arg(&socket).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    process.until("passing on what agents ask");
+    assert_eq!(check(), (Some(0), String::new()));
+    let id = Pid::from_child(&process.child);
+    kill_process(id, Signal::STOP).unwrap();
+    let (code, said) = check();
+    let problem = format!("error: failed to ask the docker-proxy at {}: ", socket.display());
+    assert!(code == Some(1) && said.starts_with(&problem), "{code:?}: {said}");
+    kill_process(id, Signal::CONT).unwrap();
+    assert_eq!(check(), (Some(0), String::new()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 # Dumps the database into /backups, checks the dump, and keeps the newest ones.
 # PGHOST PGPORT PGUSER PGDATABASE PGSSLMODE PGSSLROOTCERT: where; PASSWORD_FILE: the password
 # KEEP: how many dumps to keep; RESTORE_CHECK: true restores each into a scratch server below /scratch before it counts
+# DEADLINE_SECONDS: how long a job may take (activeDeadlineSeconds; six hours when not given)
 set -eu
 umask 077
 backups=${BACKUPS:-/backups} scratch=${SCRATCH:-/scratch}
@@ -14,8 +15,8 @@ stop() {
 }
 trap stop EXIT
 
-# What a killed pod left behind; a job is given six hours (activeDeadlineSeconds).
-find "$backups" -maxdepth 1 -name 'volumeviz-*.dump.partial' -mmin +360 -print -exec rm -f {} \;
+# What a killed pod left behind: it is older than any job that may still run.
+find "$backups" -maxdepth 1 -name 'volumeviz-*.dump.partial' -mmin "+$((${DEADLINE_SECONDS:-21600} / 60))" -print -exec rm -f {} \;
 
 pg_dump --format=custom --role=volumeviz_owner --file="$dump.partial"
 # Reads all of it: a dump that was cut short is found here.

@@ -53,6 +53,40 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
+{{/* Linux nodes, and of them those that the argument selects. */}}
+{{- define "volumeviz.nodeSelector" -}}
+nodeSelector: {{- mergeOverwrite (deepCopy .) (dict "kubernetes.io/os" "linux") | toYaml | nindent 2 }}
+{{- end -}}
+
+{{/* A ServiceAccount: dict "root" $ "component" controller|agent|… "annotations" those of the values. Its token is mounted where a pod asks for it. */}}
+{{- define "volumeviz.serviceAccount" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "volumeviz.fullname" .root }}-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "volumeviz.labels" .root | nindent 4 }}
+  {{- with .annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end -}}
+
+{{/* The token for the Kubernetes API, for one container instead of all of its pod. */}}
+{{- define "volumeviz.tokenMount" -}}
+- {name: service-account, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+{{- end -}}
+
+{{- define "volumeviz.tokenVolume" -}}
+- name: service-account
+  projected:
+    defaultMode: 0444
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3607}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+{{- end -}}
+
 {{- define "volumeviz.agentSelector" -}}
 app.kubernetes.io/component=agent,app.kubernetes.io/instance={{ .Release.Name }}
 {{- end -}}

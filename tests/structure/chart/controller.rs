@@ -72,8 +72,9 @@ fn a_drain_takes_one_replica_at_a_time_unless_there_is_one_only() {
 #[test]
 fn replicas_are_apart_unless_the_values_say_where() {
     let spread = "controller.topologySpreadConstraints[0]";
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
     let values = [
-        "controller.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution=null".to_owned(),
+        format!("controller.affinity.nodeAffinity.{required}.nodeSelectorTerms[0].matchExpressions[0].key=zone"),
         format!("{spread}.topologyKey=zone"),
         format!("{spread}.maxSkew=1"),
         format!("{spread}.whenUnsatisfiable=ScheduleAnyway"),
@@ -82,8 +83,25 @@ fn replicas_are_apart_unless_the_values_say_where() {
     let plain = pod(&[]);
     assert!(plain["affinity"]["podAntiAffinity"].is_object(), "{}", plain["affinity"]);
     let chosen = pod(&values.each_ref().map(String::as_str));
-    assert_eq!(chosen["affinity"]["podAntiAffinity"], Value::Null);
+    assert!(chosen["affinity"]["nodeAffinity"][required].is_object(), "{}", chosen["affinity"]);
+    assert_eq!(chosen["affinity"]["podAntiAffinity"], plain["affinity"]["podAntiAffinity"], "that is another matter");
     let constraint = &chosen["topologySpreadConstraints"][0];
     assert_eq!(constraint["topologyKey"], "zone");
     assert_eq!(constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/component"], "controller");
+    let apart = pod(&[&format!("controller.affinity.podAntiAffinity.{required}[0].topologyKey=zone")]);
+    assert_eq!(apart["affinity"], json!({"podAntiAffinity": {required: [{"topologyKey": "zone"}]}}));
+}
+
+#[test]
+fn pods_are_given_time_to_end_and_few_versions_are_kept() {
+    let rendered = Rendered::with(&[
+        "controller.terminationGracePeriodSeconds=7",
+        "agent.terminationGracePeriodSeconds=8",
+        "revisionHistoryLimit=9",
+    ]);
+    for (kind, name, seconds) in [("Deployment", "volumeviz-controller", 7), ("DaemonSet", "volumeviz-agent", 8)] {
+        let spec = &rendered.object(kind, name).unwrap()["spec"];
+        assert_eq!(spec["template"]["spec"]["terminationGracePeriodSeconds"], seconds, "{kind}");
+        assert_eq!(spec["revisionHistoryLimit"], 9, "{kind}");
+    }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Rendered, list, parsed, refusal, template};
+use super::{BUNDLED, Rendered, list, parsed, refusal, template};
 
 /// Containers and the login each has.
 const LOGINS: [(&str, &str); 4] =
@@ -81,13 +81,8 @@ fn with_an_authority_the_server_is_verified_in_full() {
 
 #[test]
 fn backups_run_in_an_image_of_the_servers_version() {
-    let bundled = [
-        "database.mode=bundled",
-        "database.existingSecrets.superuser=superuser",
-        "database.existingSecrets.tls=tls",
-        "database.bundled.image=postgres:15",
-        "database.bundled.imagePullPolicy=Never",
-    ];
+    let chosen = ["database.bundled.image=postgres:15", "database.bundled.imagePullPolicy=Never"];
+    let bundled = [&BUNDLED[..], &chosen].concat();
     let image = |values: &[&str]| {
         let container = &Rendered::with(values).0["backup"].0;
         ["image", "imagePullPolicy"].map(|field| container[field].as_str().unwrap().to_owned())
@@ -101,7 +96,7 @@ fn backups_run_in_an_image_of_the_servers_version() {
 }
 
 /// Stands in for a command in `folder`.
-fn stub(folder: &Path, name: &str, script: &str) {
+pub(super) fn stub(folder: &Path, name: &str, script: &str) {
     let file = folder.join(name);
     fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();

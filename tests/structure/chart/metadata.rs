@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use volumeviz::crd::{VolumeAlertSpec, VolumeScanSpec};
 
-use super::{Rendered, chart, list};
+use super::{BUNDLED, Rendered, chart, helm, list};
 
 fn metadata() -> Value {
     serde_yaml::from_str(&fs::read_to_string(chart().join("Chart.yaml")).unwrap()).unwrap()
@@ -29,14 +30,10 @@ fn the_chart_is_of_this_version() {
 fn the_images_are_those_of_the_pods() {
     let told: BTreeSet<String> =
         annotation("images").iter().map(|image| image["image"].as_str().unwrap().to_owned()).collect();
-    let values = [
-        "database.mode=bundled",
-        "database.existingSecrets.superuser=s",
-        "database.existingSecrets.tls=t",
-        "backup.image=",
-    ];
-    let used =
-        Rendered::with(&values).0.into_values().map(|(container, _)| container["image"].as_str().unwrap().to_owned());
+    let used = Rendered::with(&[&BUNDLED[..], &["backup.image="]].concat())
+        .0
+        .into_values()
+        .map(|(container, _)| container["image"].as_str().unwrap().to_owned());
     let published = used.filter(|image| !image.starts_with("registry.example.com/volumeviz:"));
     assert_eq!(told, published.collect());
 }
@@ -57,6 +54,22 @@ fn the_crds_are_those_of_the_code() {
             other => panic!("no example is known for {other}"),
         }
     }
+}
+
+/// For chart-testing; the package has no use for them.
+#[test]
+fn values_for_chart_testing_are_enough_and_stay_behind() {
+    let mut lint = Command::new(helm());
+    let said = lint.arg("lint").arg(chart()).arg("--values").arg(chart().join("ci/default-values.yaml")).output();
+    let said = String::from_utf8(said.unwrap().stderr).unwrap();
+    assert!(!said.contains("WARN"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let packaged = Command::new(helm()).arg("package").arg(chart()).arg("--destination").arg(folder.path()).output();
+    assert!(packaged.unwrap().status.success());
+    let package = folder.path().join(format!("volumeviz-{}.tgz", env!("CARGO_PKG_VERSION")));
+    let listed = Command::new("tar").arg("--list").arg("--file").arg(package).output().unwrap();
+    let files = String::from_utf8(listed.stdout).unwrap();
+    assert!(files.contains("volumeviz/values.yaml\n") && !files.contains("volumeviz/ci"), "{files}");
 }
 
 /// README.md is generated from values.yaml; `make lint` says when it is behind.

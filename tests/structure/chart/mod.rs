@@ -1,11 +1,16 @@
 //! What the chart makes of its values, as Helm renders it.
 
 mod arguments;
+mod backup;
+mod bundled;
 mod controller;
 mod database;
 mod metadata;
 mod names;
 mod network;
+mod notes;
+mod probes;
+mod renderings;
 mod security;
 mod values;
 
@@ -29,6 +34,10 @@ const VALUES: [&str; 8] = [
     "backup.enabled=true",
     "backup.image=postgres:16",
 ];
+
+/// What makes it a release with the chart's database.
+const BUNDLED: [&str; 3] =
+    ["database.mode=bundled", "database.existingSecrets.superuser=superuser", "database.existingSecrets.tls=tls"];
 
 /// Helm, as `make setup` builds it.
 fn helm() -> PathBuf {
@@ -83,8 +92,14 @@ fn why(refused: Output, values: &str) -> String {
 
 fn parsed(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let documents = serde_yaml::Deserializer::from_slice(&output.stdout);
-    documents.map(|document| <Value as serde::Deserialize>::deserialize(document).unwrap()).collect()
+    documents(&output.stdout)
+}
+
+/// What is rendered, in which no key may come twice: Helm takes the last one, others refuse it.
+fn documents(text: &[u8]) -> Vec<Value> {
+    let documents = serde_yaml::Deserializer::from_slice(text);
+    let documents = documents.map(|document| <serde_yaml::Value as serde::Deserialize>::deserialize(document).unwrap());
+    documents.map(|document| serde_json::to_value(document).unwrap()).collect()
 }
 
 /// All objects of such a release.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Rendered, list, parsed, pod_of, set, template_as};
+use super::{BUNDLED, Rendered, list, parsed, pod_of, set, template_as};
 
 const RENAMED: [&str; 4] = [
     "fullnameOverride=disks",
@@ -39,19 +39,23 @@ fn the_controller_finds_its_agents() {
 
 #[test]
 fn every_selector_selects_the_pods_of_its_object_and_labels_are_common() {
-    let rendered = Rendered::with(&RENAMED);
+    let rendered = Rendered::with(&[&RENAMED[..], &BUNDLED].concat());
     let selects = |selector: &Value, labels: &Value| selector.as_object().unwrap().iter().all(|(k, v)| &labels[k] == v);
     let mut found = 0;
     for object in &rendered.1 {
-        for label in ["team", "app.kubernetes.io/part-of"] {
-            assert_eq!(object["metadata"]["labels"][label], "storage", "{}", object["metadata"]["name"]);
+        let jobs = object.pointer("/spec/jobTemplate/metadata/labels");
+        for labels in [object.pointer("/metadata/labels"), labels(object), jobs].into_iter().flatten() {
+            for label in ["team", "app.kubernetes.io/part-of"] {
+                assert_eq!(labels[label], "storage", "{} {}", object["kind"], object["metadata"]["name"]);
+            }
         }
+        assert_eq!(jobs.is_some(), object["kind"] == "CronJob");
         let Some(selector) = object.pointer("/spec/selector/matchLabels") else { continue };
         let Some(labels) = labels(object) else { continue };
         assert!(selects(selector, labels), "{selector}: {labels}");
         found += 1;
     }
-    assert_eq!(found, 2, "Deployment and DaemonSet");
+    assert_eq!(found, 3, "Deployment, DaemonSet and StatefulSet");
     let service = rendered.object("Service", "disks-controller").unwrap();
     let controller = labels(rendered.object("Deployment", "disks-controller").unwrap()).unwrap();
     assert!(selects(&service["spec"]["selector"], controller));
@@ -91,6 +95,16 @@ fn the_agents_certificate_is_the_one_that_the_controller_makes() {
     let names = names.map(|name| rendered.variable("controller", name));
     let [rule, _] = rendered.rules("disks-controller", "secrets")[..] else { panic!("two rules about Secrets") };
     assert_eq!((&rule["verbs"], &rule["resourceNames"]), (&json!(["get", "update"]), &json!(names)));
+}
+
+/// They cannot be changed: an upgrade with other labels would be refused.
+#[test]
+fn claims_of_the_database_have_no_labels_of_the_values() {
+    let claims = |values: &[&str]| {
+        let rendered = Rendered::with(&[&BUNDLED[..], values].concat());
+        rendered.object("StatefulSet", "volumeviz-database").unwrap()["spec"]["volumeClaimTemplates"].clone()
+    };
+    assert_eq!(claims(&["commonLabels.team=storage"]), claims(&[]));
 }
 
 /// Else a name of 40 characters would make objects that Kubernetes refuses.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Rendered, list, pod_of};
+use super::{BUNDLED, Rendered, list, pod_of};
 
 const ALL: [&str; 5] = ["agent", "backup", "check-installation", "controller", "docker-proxy"];
 
@@ -100,17 +100,41 @@ fn one_container_has_one_capability_and_the_others_none() {
 #[test]
 fn a_token_of_kubernetes_is_where_it_is_needed() {
     let rendered = rendered();
+    let is_token = |source: &Value| source.get("serviceAccountToken").is_some();
     for name in rendered.0.keys() {
-        let token = rendered.pod(name)["automountServiceAccountToken"] != false;
-        assert_eq!(token, ["controller", "maintain", "check-installation"].contains(&name.as_str()), "{name}");
+        assert_eq!(rendered.pod(name)["automountServiceAccountToken"], false, "all containers would have it: {name}");
+        let mut mounted = mounts(&rendered, name);
+        mounted.retain(|(_, volume)| list(&volume["projected"]["sources"]).iter().any(is_token));
+        if !["controller", "check-installation"].contains(&name.as_str()) {
+            assert!(mounted.is_empty(), "{name}: {mounted:?}");
+            continue;
+        }
+        let [(mount, volume)] = mounted[..] else { panic!("{name}: {mounted:?}") };
+        let place = json!("/var/run/secrets/kubernetes.io/serviceaccount");
+        assert_eq!((&mount["mountPath"], &mount["readOnly"]), (&place, &json!(true)), "where clients look: {name}");
+        let files = ["/0/serviceAccountToken/path", "/1/configMap/items/0/path", "/2/downwardAPI/items/0/path"];
+        let files = files.map(|file| volume["projected"]["sources"].pointer(file).unwrap());
+        assert_eq!(files, ["token", "ca.crt", "namespace"], "{name}");
+    }
+}
+
+/// So that what is bound to one, as a policy of OpenShift or a registry's password, is not everybody's.
+#[test]
+fn each_pod_has_an_account_of_its_own_without_a_token() {
+    let rendered = Rendered::with(&BUNDLED);
+    let pods = ["agent", "backup", "controller", "postgres", "check-installation"];
+    let accounts = pods.map(|container| rendered.pod(container)["serviceAccountName"].as_str().unwrap());
+    let expected = ["agent", "backup", "controller", "database", "test"].map(|name| format!("volumeviz-{name}"));
+    assert_eq!(accounts, expected.each_ref().map(String::as_str));
+    for account in accounts {
+        assert_eq!(rendered.object("ServiceAccount", account).unwrap()["automountServiceAccountToken"], false);
     }
 }
 
 #[test]
 fn every_pod_may_pull_from_a_private_registry() {
-    let bundled = ["database.mode=bundled", "database.existingSecrets.superuser=s", "database.existingSecrets.tls=t"];
     let rendered =
-        Rendered::with(&[&bundled[..], &["imagePullSecrets[0]=ours", "imagePullSecrets[1].name=others"]].concat());
+        Rendered::with(&[&BUNDLED[..], &["imagePullSecrets[0]=ours", "imagePullSecrets[1].name=others"]].concat());
     assert!(rendered.0.contains_key("postgres"));
     for (container, (_, pod)) in &rendered.0 {
         assert_eq!(pod["imagePullSecrets"], json!([{"name": "ours"}, {"name": "others"}]), "{container}");

@@ -26,6 +26,8 @@ fn what_the_schema_does_not_know_is_refused() {
         ("controller.extraEnv[0].value=a", "/controller/extraEnv/0"),
         ("controller.extraVolumeMounts[0].name=a", "/controller/extraVolumeMounts/0"),
         ("controller.nodeSelector.ssd=true", "/controller/nodeSelector/ssd"),
+        ("agent.nodeSelector.kubernetes\\.io/os=windows", "/agent/nodeSelector"),
+        ("backup.activeDeadlineSeconds=0", "/backup/activeDeadlineSeconds"),
         ("maintain.extraVolumes=null", "extraVolumes"),
         ("crds.keep=yes", "/crds/keep"),
         ("nameOverride=Disks", "/nameOverride"),
