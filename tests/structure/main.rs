@@ -15,6 +15,7 @@ mod generated;
 mod layers;
 mod metrics;
 mod notifications;
+mod promql;
 mod reference;
 mod release;
 mod rules;

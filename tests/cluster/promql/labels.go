@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -69,7 +70,13 @@ func needsOf(of expression) (needs, error) {
 		return nil, err
 	}
 	found := needs{}
-	return found, found.add(parsed, setOf(of.shows...))
+	if err := found.add(parsed, setOf(of.shows...)); err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errors.New("it asks for no metric")
+	}
+	return found, nil
 }
 
 // Adds what an expression needs, so that its results have these labels; an error when they cannot.
