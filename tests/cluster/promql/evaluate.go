@@ -33,7 +33,7 @@ type alertCase struct {
 	Until string
 	// The labels that the alert fires with at the end, besides those of the rule. Without any it did not fire up to then.
 	Fires []map[string]string
-	// Of the first of them.
+	// Of each of them.
 	Summary string
 }
 
@@ -48,7 +48,7 @@ func evaluate(file string, files []string) []error {
 		return []error{err}
 	}
 	var problems []error
-	fires, silent := map[string]bool{}, map[string]bool{}
+	fires, silent, shown := map[string]bool{}, map[string]bool{}, false
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -68,8 +68,12 @@ func evaluate(file string, files []string) []error {
 			}
 		}
 		if of.Panels != nil {
+			shown = true
 			problems = append(problems, all.show(*of.Panels)...)
 		}
+	}
+	if len(all.panels) > 0 && !shown {
+		problems = append(problems, errors.New("there is no case of panels"))
 	}
 	for _, alert := range all.alerts {
 		if !fires[alert.Alert] || !silent[alert.Alert] {
@@ -107,12 +111,12 @@ func (all rendered) try(name string, test alertCase) error {
 	if !reflect.DeepEqual(sorted(firing), sorted(test.Fires)) {
 		return fmt.Errorf("it fires with %v, not %v", firing, test.Fires)
 	}
-	for i, one := range fired {
+	for _, one := range fired {
 		summary, err := alert.told(one)
 		if err != nil {
 			return err
 		}
-		if i == 0 && test.Summary != "" && summary != test.Summary {
+		if test.Summary != "" && summary != test.Summary {
 			return fmt.Errorf("its summary is %q", summary)
 		}
 	}

@@ -123,23 +123,27 @@ func (n needs) selected(of *parser.VectorSelector, wanted set) {
 
 func (n needs) aggregated(of *parser.AggregateExpr, wanted set) error {
 	if of.Op == parser.COUNT_VALUES {
-		return fmt.Errorf("count_values is not known here")
+		return errors.New("count_values is not known here")
 	}
 	switch {
 	case of.Op == parser.TOPK || of.Op == parser.BOTTOMK:
 		wanted = wanted.and(of.Grouping...)
 	case of.Without:
-		if lost := wanted.without(slices.Collect(maps.Keys(wanted.without(of.Grouping...)))...); len(lost) > 0 {
-			return fmt.Errorf("%s drops %v", of.Op, slices.Sorted(maps.Keys(lost)))
+		if kept := wanted.without(of.Grouping...); len(kept) < len(wanted) {
+			return dropped(of.Op, wanted.without(slices.Collect(maps.Keys(kept))...))
 		}
 		wanted = wanted.and(of.Grouping...)
 	default:
 		if lost := wanted.without(of.Grouping...); len(lost) > 0 {
-			return fmt.Errorf("%s drops %v", of.Op, slices.Sorted(maps.Keys(lost)))
+			return dropped(of.Op, lost)
 		}
 		wanted = setOf(of.Grouping...)
 	}
 	return n.add(of.Expr, wanted)
+}
+
+func dropped(by parser.ItemType, lost set) error {
+	return fmt.Errorf("%s drops %v", by, slices.Sorted(maps.Keys(lost)))
 }
 
 func (n needs) combined(of *parser.BinaryExpr, wanted set) error {
@@ -147,6 +151,8 @@ func (n needs) combined(of *parser.BinaryExpr, wanted set) error {
 	if match := of.VectorMatching; match != nil {
 		keys := setOf(match.MatchingLabels...)
 		switch {
+		case !match.On && len(keys) > 0:
+			return errors.New("ignoring is not known here")
 		case of.Op == parser.LOR:
 			left, right = wanted.and(match.MatchingLabels...), wanted.and(match.MatchingLabels...)
 		case of.Op.IsSetOperator():
@@ -154,11 +160,12 @@ func (n needs) combined(of *parser.BinaryExpr, wanted set) error {
 		case match.Card == parser.CardManyToOne:
 			left, right = wanted.without(match.Include...).and(match.MatchingLabels...), keys.and(match.Include...)
 		case match.Card == parser.CardOneToMany:
-			right, left = wanted.without(match.Include...).and(match.MatchingLabels...), keys.and(match.Include...)
-		case match.On && len(wanted.without(match.MatchingLabels...)) > 0 && !of.Op.IsComparisonOperator():
-			return fmt.Errorf("%s on (%v) drops others", of.Op, match.MatchingLabels)
-		default:
-			left, right = wanted.and(match.MatchingLabels...), keys
+			left, right = keys.and(match.Include...), wanted.without(match.Include...).and(match.MatchingLabels...)
+		case match.On:
+			if lost := wanted.without(match.MatchingLabels...); len(lost) > 0 {
+				return dropped(of.Op, lost)
+			}
+			left, right = keys, keys
 		}
 	}
 	if err := n.add(of.LHS, left); err != nil {

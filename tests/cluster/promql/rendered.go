@@ -67,7 +67,7 @@ var (
 	annotationLabel = regexp.MustCompile(`\$labels\.(\w+)`)
 	legendLabel     = regexp.MustCompile(`{{\s*(\w+)\s*}}`)
 	labelValues     = regexp.MustCompile(`^label_values\((.*), *(\w+)\)$`)
-	anyVariable     = regexp.MustCompile(`\$(\w+|{\w+})`)
+	anyVariable     = regexp.MustCompile(`\$(\w+|{[^}]*})`)
 )
 
 func shown(label *regexp.Regexp, text string) []string {
