@@ -140,8 +140,7 @@ async fn measure_node(agent: &Agent, session: &Session, claim: &Claim, tracker: 
     if claim.work.mode != Mode::Inventory {
         can_see(agent.docker.data_root(), &inventory)?;
     }
-    let selected: Vec<Target> =
-        inventory.volumes.iter().filter(|volume| volume.selected).map(Target::new).collect();
+    let selected: Vec<Target> = inventory.volumes.iter().filter(|volume| volume.selected).map(Target::new).collect();
     let done: HashSet<&String> = fresh.iter().collect();
     let open: Vec<Target> = selected.into_iter().filter(|target| !done.contains(&target.volume)).collect();
     // What an earlier attempt made final counts even when the volume is gone by now, or was made anew under its name.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::walk::{
     self, Biggest, CutShort, Details, Handle, Measured, Mount, Options, Outcome, Walker, Wanted, is_mount_point,
 };
-use crate::domain::contract::{Engine, InventoryVolume};
+use crate::domain::contract::InventoryVolume;
 use crate::domain::measurement::{
     Completeness, Entry, ErrorCount, Figures, Filesystem, Method, VolumeReason, VolumeResult,
 };

@@ -4,6 +4,17 @@ use super::*;
 
 const ENFORCER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/network-policies.yaml");
 
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+
+/// Has new connections of pods judged. It does so by itself where the kernel has nftables' queue, which not each has that these tests run on.
+const ASK: &str = "
+    iptables -t mangle -N POLICIES
+    iptables -t mangle -A POLICIES -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+    iptables -t mangle -A POLICIES -m owner --uid-owner 0 -j RETURN
+    iptables -t mangle -A POLICIES -s 10.244.0.0/16 -j NFQUEUE --queue-num 100
+    iptables -t mangle -A POLICIES -d 10.244.0.0/16 -j NFQUEUE --queue-num 100
+    iptables -t mangle -A POSTROUTING -j POLICIES";
+
 /// What enforces NetworkPolicies on every node, and a pod that is nobody's; both go with this value.
 struct Enforced;
 
@@ -19,6 +30,9 @@ impl Enforced {
         let this = Self;
         kubectl("rollout status -n kube-system daemonset/network-policies --timeout=60s");
         kubectl("wait pod/stranger --for=condition=Ready --timeout=60s");
+        for node in NODES {
+            in_node(node, ASK);
+        }
         this
     }
 }
@@ -27,7 +41,11 @@ impl Drop for Enforced {
     fn drop(&mut self) {
         drop(try_run("kubectl", &["delete", "pod", "stranger"]));
         drop(try_run("kubectl", &["delete", "-f", ENFORCER]));
-        for node in ["node-1", "node-2", "node-3"] {
+        for node in NODES {
+            drop(try_in_node(
+                node,
+                "iptables -t mangle -D POSTROUTING -j POLICIES; iptables -t mangle -F POLICIES; iptables -t mangle -X POLICIES",
+            ));
             drop(try_in_node(node, "nft delete table inet kube-network-policies"));
         }
     }
@@ -35,7 +53,11 @@ impl Drop for Enforced {
 
 /// Whether a pod, given as `kubectl exec` has it, gets a connection.
 fn connects(from: &str, address: &str, port: u16) -> bool {
-    try_run("sh", &["-c", &format!("kubectl exec {from} -- /bin/busybox timeout 2 /bin/busybox nc {address} {port} </dev/null")]).is_ok()
+    try_run(
+        "sh",
+        &["-c", &format!("kubectl exec {from} -- /bin/busybox timeout 2 /bin/busybox nc {address} {port} </dev/null")],
+    )
+    .is_ok()
 }
 
 fn address(pod: &str) -> String {
@@ -48,7 +70,11 @@ fn policies_keep_strangers_out_and_let_the_product_work() {
     let (stranger, database) = ("-n default stranger", "-n volumeviz volumeviz-database-0");
     let agents = ["node-1", "node-2"].map(|node| address(&pod("agent", node)));
     let mut doors = vec![(stranger, address("volumeviz-database-0"), 5432), (database, agents[0].clone(), 8443)];
-    doors.push((database, kubectl("get endpoints -n default kubernetes -o jsonpath={.subsets[0].addresses[0].ip}"), 6443));
+    doors.push((
+        database,
+        kubectl("get endpoints -n default kubernetes -o jsonpath={.subsets[0].addresses[0].ip}"),
+        6443,
+    ));
     for agent in &agents {
         doors.extend([(stranger, agent.clone(), 8443), (stranger, agent.clone(), 8081)]);
     }
@@ -63,12 +89,17 @@ fn policies_keep_strangers_out_and_let_the_product_work() {
     wait(30, "every door to be closed", || (open() == 0).then_some(()));
 
     // What is connected stays so: all have to find each other anew.
-    kubectl("rollout restart -n volumeviz deployment/volumeviz-controller daemonset/volumeviz-agent statefulset/volumeviz-database");
+    kubectl(
+        "rollout restart -n volumeviz deployment/volumeviz-controller daemonset/volumeviz-agent statefulset/volumeviz-database",
+    );
     for workload in ["statefulset/volumeviz-database", "deployment/volumeviz-controller", "daemonset/volumeviz-agent"] {
         kubectl(&format!("rollout status -n volumeviz {workload} --timeout=120s"));
     }
     let status = Scan::new("behind-policies", &json!({})).complete(120);
-    assert_eq!((&status["lastRun"]["result"], &status["lastRun"]["nodes"]["succeeded"]), (&json!("Succeeded"), &json!(3)));
+    assert_eq!(
+        (&status["lastRun"]["result"], &status["lastRun"]["nodes"]["succeeded"]),
+        (&json!("Succeeded"), &json!(3))
+    );
     run("helm", &["test", "volumeviz", "-n", "volumeviz", "--timeout", "3m"]);
     kubectl("create job -n volumeviz behind-policies --from=cronjob/volumeviz-backup");
     kubectl("wait -n volumeviz job/behind-policies --for=condition=Complete --timeout=90s");

@@ -6,7 +6,8 @@ use super::*;
 fn helm_test_passes_and_leaves_nothing() {
     let told = run("helm", &["test", "volumeviz", "-n", "volumeviz", "--timeout", "3m"]);
     assert!(told.contains("Succeeded"), "{told}");
-    let left = kubectl("get pods,serviceaccounts -n volumeviz -l app.kubernetes.io/instance=volumeviz -o name");
+    let kinds = "pods,serviceaccounts,clusterroles,clusterrolebindings";
+    let left = kubectl(&format!("get {kinds} -n volumeviz -l app.kubernetes.io/instance=volumeviz -o name"));
     assert!(!left.contains("volumeviz-test"), "{left}");
     assert_eq!(kubectl("get volumescans -o name"), "");
 }
@@ -65,7 +66,9 @@ fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
             path.to_str().unwrap(),
             "-n",
             "volumeviz",
-            "--reuse-values",
+            "--reset-then-reuse-values",
+            "--set",
+            "image.tag=dev",
             "--wait",
             "--timeout",
             "4m",

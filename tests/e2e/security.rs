@@ -87,6 +87,15 @@ fn docker_cannot_be_changed_through_the_proxy() {
 }
 
 /// What `kubectl auth can-i --list` tells of each account, without what every account may.
+/// What a user of these groups may do, as `kubectl auth can-i --list` tells it.
+fn rights(user: &str, groups: &[String], namespace: &str) -> BTreeSet<String> {
+    let mut asked = vec!["auth", "can-i", "--list", "--no-headers", "-n", namespace, "--as", user];
+    asked.extend(["--as-group", "system:authenticated"]);
+    asked.extend(groups.iter().flat_map(|group| ["--as-group", group]));
+    let lines = run("kubectl", &asked);
+    lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
 #[test]
 fn rights_in_kubernetes_are_exactly_these() {
     let mut told = String::new();
@@ -97,19 +106,23 @@ fn rights_in_kubernetes_are_exactly_these() {
         ("volumeviz-agent", "volumeviz"),
         ("default", "volumeviz"),
     ] {
-        let list = |account: &str| {
-            let user = format!("--as=system:serviceaccount:volumeviz:{account}");
-            let groups = [
-                "--as-group=system:serviceaccounts",
-                "--as-group=system:serviceaccounts:volumeviz",
-                "--as-group=system:authenticated",
-            ];
-            let asked = [&["auth", "can-i", "--list", "--no-headers", "-n", namespace, &user][..], &groups].concat();
-            let lines = run("kubectl", &asked);
-            lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<BTreeSet<_>>()
+        let rights = |home: &str, account: &str| {
+            let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{home}")];
+            rights(&format!("system:serviceaccount:{home}:{account}"), &groups, namespace)
         };
         writeln!(told, "# {account} in {namespace}").unwrap();
-        for line in list(account).difference(&list("nobody")) {
+        for line in rights("volumeviz", account).difference(&rights("elsewhere", "nobody")) {
+            writeln!(told, "{line}").unwrap();
+        }
+    }
+    // People, by the roles that every cluster has.
+    for role in ["view", "edit"] {
+        let binding = format!("test-{role}");
+        kubectl(&format!("create clusterrolebinding {binding} --clusterrole={role} --user={binding}"));
+        let rights = rights(&binding, &[], "default");
+        kubectl(&format!("delete clusterrolebinding {binding}"));
+        writeln!(told, "# {role}, of VolumeViz").unwrap();
+        for line in rights.iter().filter(|line| line.contains("volumeviz")) {
             writeln!(told, "{line}").unwrap();
         }
     }
@@ -153,10 +166,11 @@ fn shown() -> Vec<(String, String)> {
         let name = pod["metadata"]["name"].as_str().unwrap();
         for container in pod["spec"]["containers"].as_array().unwrap() {
             let container = container["name"].as_str().unwrap();
-            shown.push((
-                format!("log of {name}/{container}"),
-                kubectl(&format!("logs -n volumeviz {name} -c {container}")),
-            ));
+            for which in ["", "--previous"] {
+                let log = try_run("sh", &["-c", &format!("kubectl logs -n volumeviz {name} -c {container} {which}")]);
+                assert!(log.is_ok() || !which.is_empty(), "{name}/{container}: {log:?}");
+                shown.extend(log.ok().map(|log| (format!("log {which} of {name}/{container}"), log)));
+            }
         }
         for port in ["8080", "8081", "8082"] {
             for path in ["metrics", "readyz?verbose"] {
@@ -172,6 +186,8 @@ fn shown() -> Vec<(String, String)> {
     ] {
         shown.push((what.to_owned(), kubectl(&format!("get {what} -o yaml"))));
     }
+    let metrics = shown.iter().filter(|(place, _)| place.ends_with("/metrics")).count();
+    assert_eq!(metrics, 3 + 2 * 2, "those of three agents, and of two controllers with maintain");
     shown.push(("notes".to_owned(), run("helm", &["get", "notes", "volumeviz", "-n", "volumeviz"])));
     let dump = [
         "exec",

@@ -14,175 +14,89 @@
 mod fault;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod mid_scan;
 mod slow;
+
+use std::time::Instant;
 
 use fault::*;
 use kit::*;
+use mid_scan::*;
 use serde_json::{Value, json};
-
-/// Gives agents so little of a processor that measuring [`BIG`] takes many seconds.
-const SLOW: &str = "30m";
-/// Entries of the big volume on node-2.
-const BIG: u32 = 300_000;
-
-/// The volumes of [`mid_scan`], which go with their test: slow agents would need long for them in the next one.
-struct Volumes;
-
-impl Drop for Volumes {
-    fn drop(&mut self) {
-        drop(try_in_node("node-2", &format!("mv {IN_USE} {KEPT}; docker volume rm a-small b-big")));
-    }
-}
-
-/// A scan that is measuring the big volume on node-2; small ones before it are final already.
-fn mid_scan(name: &str, spec: &Value) -> (Scan, Volumes) {
-    slow_down_agents();
-    all_is_well();
-    make_volumes();
-    let volumes = Volumes;
-    let scan = Scan::new(name, spec);
-    wait(60, "node-2 to be in the middle of the big volume", || {
-        let done = sql("SELECT count(*) FROM scan_results JOIN scan_jobs ON scan_jobs.id = scan_job_id
-            WHERE run_id = (SELECT max(id) FROM scan_runs) AND status = 'running' AND node = 'node-2'");
-        (done == "1").then_some(())
-    });
-    (scan, volumes)
-}
-
-/// The files of the big volume, made once: where they are between tests, and in one.
-const KEPT: &str = "/var/lib/docker/big";
-const IN_USE: &str = "/var/lib/docker/volumes/b-big/_data/big";
-
-fn make_volumes() {
-    in_node(
-        "node-2",
-        &format!(
-            "docker volume create a-small >/dev/null; docker volume create b-big >/dev/null
-             [ -e {KEPT} ] || [ -e {IN_USE} ] || {{ mkdir -p {KEPT}-new; cd {KEPT}-new; seq 1 {BIG} | xargs touch; mv {KEPT}-new {KEPT}; }}
-             [ -e {IN_USE} ] || mv {KEPT} {IN_USE}"
-        ),
-    );
-}
-
-/// Once for all tests.
-fn slow_down_agents() {
-    let limit = "get daemonset -n volumeviz volumeviz-agent -o jsonpath={.spec.template.spec.containers[0].resources.limits.cpu}";
-    if kubectl(limit) != SLOW {
-        let all_at_once = "agent.updateStrategy.rollingUpdate.maxUnavailable=100%";
-        let limit = format!("agent.resources.limits.cpu={SLOW},{all_at_once}");
-        install(&["--set", &limit, "--wait", "--timeout", "3m"]).unwrap();
-    }
-}
-
-/// What an earlier fault took down is back: a container that failed twice waits before it is started again.
-fn all_is_well() {
-    for workload in ["deployment/volumeviz-controller", "daemonset/volumeviz-agent", "statefulset/volumeviz-database"] {
-        kubectl(&format!("rollout status -n volumeviz {workload} --timeout=180s"));
-    }
-}
-
-/// What holds after every fault: one success a node, no volume twice, and results that agree with what was measured.
-fn invariants_hold(nodes: u32) {
-    let run = "run_id = (SELECT max(id) FROM scan_runs)";
-    assert_eq!(
-        sql(&format!("SELECT count(*), count(DISTINCT node) FROM scan_jobs WHERE {run} AND status = 'succeeded'")),
-        format!("{nodes}|{nodes}")
-    );
-    let twice = "SELECT count(*) FROM (SELECT 1 FROM scan_results GROUP BY scan_job_id, volume_id HAVING count(*) > 1) AS twice";
-    assert_eq!(sql(twice), "0");
-    let sizes =
-        "SELECT count(*) FROM (SELECT 1 FROM volume_sizes GROUP BY scan_result_id HAVING count(*) > 1) AS twice";
-    assert_eq!(sql(sizes), "0");
-}
-
-fn attempts() -> String {
-    sql("SELECT max(attempt) FROM scan_jobs WHERE run_id = (SELECT max(id) FROM scan_runs)")
-}
-
-/// When each volume of the last run was measured.
-fn measured() -> String {
-    sql("SELECT v.volume_id, r.measured_at FROM scan_results r JOIN volumes v ON v.id = r.volume_id
-        JOIN scan_jobs j ON j.id = r.scan_job_id WHERE run_id = (SELECT max(id) FROM scan_runs) AND v.name = 'a-small'")
-}
 
 #[test]
 fn agent_killed_in_the_middle() {
-    let (scan, _volumes) = mid_scan("agent-killed", &json!({}));
-    let before = measured();
+    let mid = mid_scan("agent-killed", &json!({}));
+    let (ticket, started) = (mid.run.ticket(), restarts("agent"));
     let agent = pid("node-2", "^/volumeviz agent");
+    let since = Instant::now();
     in_node("node-2", &format!("kill -9 {agent}"));
-    let status = scan.complete(150);
-    assert_eq!(status["lastRun"]["result"], "Succeeded");
-    assert_eq!(attempts(), "2", "the kill took the first attempt");
-    assert_eq!(measured(), before, "a finished volume was measured again");
-    invariants_hold(3);
+    wait(30, "the kubelet to start it anew", || (restarts("agent") != started).then_some(()));
+    mid.status_is_right();
+    wait(60, "a new ticket", || (mid.run.ticket() != ticket).then_some(()));
+    took("new ticket", since);
+    mid.ends_well(150, 2, Job::Resumed);
 }
 
 #[test]
 fn agent_told_to_stop_in_the_middle() {
-    let (scan, _volumes) = mid_scan("agent-stopped", &json!({}));
-    let before = measured();
-    kubectl(&format!("delete pod -n volumeviz {} --wait=false", pod("agent", "node-2")));
-    let status = scan.complete(90);
-    assert_eq!(
-        (status["lastRun"]["result"].as_str(), attempts().as_str()),
-        (Some("Succeeded"), "1"),
-        "a job handed back costs no attempt"
-    );
-    assert_eq!(measured(), before, "a finished volume was measured again");
-    invariants_hold(3);
+    let mid = mid_scan("agent-stopped", &json!({}));
+    let (ticket, agent) = (mid.run.ticket(), pod("agent", "node-2"));
+    let since = Instant::now();
+    kubectl(&format!("delete pod -n volumeviz {agent} --wait=false"));
+    wait(30, "the job to be handed back", || (mid.run.ticket() != ticket).then_some(()));
+    took("the job handed back", since);
+    gone(&format!("pod -n volumeviz {agent}"));
+    mid.status_is_right();
+    mid.ends_well(90, 1, Job::Resumed);
 }
 
 #[test]
 fn scan_deleted_in_the_middle() {
-    let (scan, _volumes) = mid_scan("scan-deleted", &json!({}));
+    let mid = mid_scan("scan-deleted", &json!({}));
     let agent = pod("agent", "node-2");
     let stopped = || metric(&agent, 8081, "volumeviz_agent_fenced_total");
-    let (before, since) = (stopped(), std::time::Instant::now());
+    let before = stopped();
     kubectl("delete volumescan scan-deleted --timeout=10s");
-    wait(20, "the run to be cancelled", || {
-        let state = "SELECT result, (SELECT string_agg(DISTINCT status, ' ') FROM scan_jobs WHERE run_id = scan_runs.id AND node = 'node-2')
-            FROM scan_runs ORDER BY id DESC LIMIT 1";
-        (sql(state) == "Cancelled|cancelled").then_some(())
-    });
-    // The sweep's 5 s and a heartbeat's 10 s, and this test's own steps.
-    wait(17_u64.saturating_sub(since.elapsed().as_secs()), "the agent to stop", || (stopped() > before).then_some(()));
+    let since = Instant::now();
+    wait(15, "the agent to stop", || (stopped() > before).then_some(()));
     took("the agent's stop", since);
-    drop(scan);
+    assert_eq!(mid.run.of_node_2("status"), "cancelled");
+    assert_eq!(mid.run.result(), "Cancelled");
+    stays(3, "nothing is written for the agent", || mid.run.results("v.name, r.id"));
     let next = Scan::new(
         "after-deleted",
         &json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "node-2"}}, "measurement": {"mode": "Inventory"}}),
     );
-    next.complete(30);
+    Run::last(&next.complete(30)).invariants_hold(1);
 }
 
 #[test]
 fn leading_controller_killed_in_the_middle() {
-    let (scan, _volumes) = mid_scan("leader-killed", &json!({}));
-    let pod = leader();
+    let mid = mid_scan("leader-killed", &json!({}));
+    let (before, pod) = (holder(), leader());
     let node = node_of(&pod);
     let controller = controller_pid(&node, &pod);
-    let holder = || kubectl("get lease -n volumeviz volumeviz-controller -o jsonpath={.spec.holderIdentity}");
-    let before = holder();
+    let since = Instant::now();
     in_node(&node, &format!("kill -9 {controller}"));
-    let status = scan.complete(120);
-    assert_ne!(holder(), before, "another process leads");
-    assert_eq!((status["lastRun"]["result"].as_str(), attempts().as_str()), (Some("Succeeded"), "1"));
-    invariants_hold(3);
+    another_leads(&before, since);
+    mid.status_is_right();
+    mid.ends_well(120, 1, Job::WentOn);
 }
 
 #[test]
 fn postgres_stopped_before_a_scan() {
     let earlier = Scan::new("earlier", &json!({}));
     let figures = earlier.complete(60)["totals"].clone();
-    scale("statefulset/volumeviz-database", 0);
+    let since = Instant::now();
+    let back = database_away();
+    let told = database_loss_is_told(&earlier, &["Unreachable"], since);
+    assert_eq!(told["totals"], figures, "the last good results stay");
     let scan = Scan::new("without-postgres", &json!({}));
     let status = scan.until(15, "DatabaseReady", ("False", "Unreachable"));
     assert_eq!(condition(&status, "Ready").1, "DatabaseNotReady");
-    let earlier_now = earlier.until(15, "DatabaseReady", ("False", "Unreachable"));
-    assert_eq!(earlier_now["totals"], figures, "the last good results stay");
     kubectl("delete volumescan earlier --timeout=10s");
-    scale("statefulset/volumeviz-database", 1);
-    scan.complete(60);
-    invariants_hold(3);
+    back.now();
+    status_is_right(&scan);
+    Run::last(&scan.complete(60)).invariants_hold(3);
 }

@@ -1,7 +1,5 @@
 //! Agents that stand still, run out of memory, or are replaced by an update.
 
-use std::time::Instant;
-
 use super::super::*;
 
 const DAEMONSET: &str = "daemonset/volumeviz-agent";
@@ -16,43 +14,47 @@ fn without_liveness_probe() -> Undo {
     let field = "/spec/template/spec/containers/0/livenessProbe";
     let probe =
         get(&format!("-n volumeviz {DAEMONSET}"))["spec"]["template"]["spec"]["containers"][0]["livenessProbe"].clone();
+    let back = Undo::new(move || {
+        let replace = json!([{"op": "add", "path": field, "value": probe}]).to_string();
+        tell("undo", patch(&replace));
+    });
     patch(&json!([{"op": "remove", "path": field}]).to_string()).unwrap();
-    Undo::new(move || drop(patch(&json!([{"op": "add", "path": field, "value": probe}]).to_string())))
+    back
 }
 
 /// The node's job was given a new ticket meanwhile: what the old process still knows is worth nothing.
 #[test]
 fn agent_paused_past_its_lease() {
     let _probe = without_liveness_probe();
-    let (scan, _volumes) = mid_scan("agent-paused", &json!({}));
-    let before = measured();
+    let mid = mid_scan("agent-paused", &json!({}));
     let agent = pod("agent", "node-2");
-    let old = sql("SELECT ticket FROM scan_jobs WHERE run_id = (SELECT max(id) FROM scan_runs) AND node = 'node-2'");
+    let ticket = mid.run.ticket();
     let fenced = metric(&agent, 8081, "volumeviz_agent_fenced_total");
-    let paused = pause("node-2", &pid("node-2", "^/volumeviz agent"));
     let since = Instant::now();
-    wait(60, "the status to tell that the agent is away", || (scan.status()["agents"]["ready"] == 2).then_some(()));
-    took("agent loss in status", since);
-    wait(60, "a new ticket", || {
-        let ticket = "SELECT ticket FROM scan_jobs WHERE run_id = (SELECT max(id) FROM scan_runs) AND node = 'node-2'";
-        (sql(ticket) != old).then_some(())
+    let paused = pause("node-2", &pid("node-2", "^/volumeviz agent"));
+    wait(left(60, since), "the status to tell that the agent is away", || {
+        (mid.scan.status()["agents"]["ready"] == 2).then_some(())
     });
+    took("agent loss in status", since);
+    wait(60, "a new ticket", || (mid.run.ticket() != ticket).then_some(()));
     took("new ticket", since);
-    stays(60_u64.saturating_sub(since.elapsed().as_secs()), "nothing is written for the agent", measured);
+    stays(left(60, since), "nothing is written for the agent", || mid.run.results("v.name, r.id"));
     paused.now();
+    let since = Instant::now();
     wait(30, "the agent to learn that it is fenced", || {
         (metric(&agent, 8081, "volumeviz_agent_fenced_total") > fenced).then_some(())
     });
-    ends_well(&scan, 150, "2");
-    assert_eq!(measured(), before, "a finished volume was measured again");
+    took("the old process fenced", since);
+    mid.status_is_right();
+    mid.ends_well(150, 2, Job::Resumed);
 }
 
 /// A process in the agent's memory cgroup takes all that is left of it, and the agent is what the kernel kills.
 #[test]
 fn agent_out_of_memory() {
-    let (scan, _volumes) = mid_scan("agent-oom", &json!({}));
-    let before = measured();
-    let agent = pid("node-2", "^/volumeviz agent");
+    let mid = mid_scan("agent-oom", &json!({}));
+    let (ticket, agent) = (mid.run.ticket(), pid("node-2", "^/volumeviz agent"));
+    let since = Instant::now();
     in_node(
         "node-2",
         &format!(
@@ -66,17 +68,22 @@ fn agent_out_of_memory() {
         let reason = "{.status.containerStatuses[0].lastState.terminated.reason}";
         (kubectl(&format!("get pod -n volumeviz {name} -o jsonpath={reason}")) == "OOMKilled").then_some(())
     });
-    ends_well(&scan, 150, "2");
-    assert_eq!(measured(), before, "a finished volume was measured again");
+    mid.status_is_right();
+    wait(60, "a new ticket", || (mid.run.ticket() != ticket).then_some(()));
+    took("new ticket", since);
+    mid.ends_well(150, 2, Job::Resumed);
 }
 
 #[test]
 fn agents_rolled_by_an_update() {
-    let (scan, _volumes) = mid_scan("agents-rolled", &json!({}));
-    let (before, agent) = (measured(), pod("agent", "node-2"));
+    let mid = mid_scan("agents-rolled", &json!({}));
+    let (ticket, agent) = (mid.run.ticket(), pod("agent", "node-2"));
+    let since = Instant::now();
     kubectl(&format!("rollout restart -n volumeviz {DAEMONSET}"));
+    wait(60, "the job to be handed back", || (mid.run.ticket() != ticket).then_some(()));
+    took("the job handed back", since);
     kubectl(&format!("rollout status -n volumeviz {DAEMONSET} --timeout=120s"));
     assert_ne!(pod("agent", "node-2"), agent);
-    ends_well(&scan, 150, "1");
-    assert_eq!(measured(), before, "a finished volume was measured again");
+    mid.status_is_right();
+    mid.ends_well(150, 1, Job::Resumed);
 }

@@ -1,7 +1,7 @@
 //! An API server that restarts, throttles, fails, forgets its history, or serves a second writer.
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
 use volumeviz::crd::VolumeScan;
@@ -16,15 +16,16 @@ fn started() -> Undo {
 
 #[test]
 fn api_server_restarted_in_the_middle() {
-    let (scan, _volumes) = mid_scan("api-restarted", &json!({}));
+    let mid = mid_scan("api-restarted", &json!({}));
     let back = started();
     cluster(&["api-stop"]);
     assert!(try_run("kubectl", &["get", "nodes", "--request-timeout=2s"]).is_err());
     std::thread::sleep(Duration::from_secs(15));
     back.now();
     let since = Instant::now();
-    ends_well(&scan, 150, "1");
-    took("end of the run after the API server's return", since);
+    mid.status_is_right();
+    mid.ended(150, "end of the run after the API server's return", since);
+    mid.ends_well(150, 1, Job::WentOn);
 }
 
 /// A priority level with one seat, and somebody who sits on it: every other request is answered 429, a lease's renewal as well.
@@ -34,6 +35,9 @@ fn throttle() -> Undo {
     let subjects = json!([
         {"kind": "ServiceAccount", "serviceAccount": {"name": "volumeviz-controller", "namespace": "volumeviz"}},
         {"kind": "User", "user": {"name": "fault"}}]);
+    let undo = Undo::kubectl(
+        "delete flowschema,prioritylevelconfiguration,validatingwebhookconfiguration,clusterrolebinding fault --ignore-not-found",
+    );
     for manifest in [
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "fault"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
@@ -62,14 +66,12 @@ fn throttle() -> Undo {
             drop(try_run("kubectl", &["create", "configmap", "fault", "-n", "default", "--as=fault"]));
         }
     });
-    Undo::kubectl(
-        "delete flowschema,prioritylevelconfiguration,validatingwebhookconfiguration,clusterrolebinding fault",
-    )
+    undo
 }
 
 #[test]
 fn api_server_throttles_everything() {
-    let (scan, _volumes) = mid_scan("api-throttles", &json!({}));
+    let mid = mid_scan("api-throttles", &json!({}));
     let undo = throttle();
     let rejected = || {
         let metrics = kubectl("get --raw /metrics");
@@ -85,8 +87,9 @@ fn api_server_throttles_everything() {
     assert!(count < 300.0, "{count} requests in 30 s are a hot loop");
     undo.now();
     let since = Instant::now();
-    ends_well(&scan, 150, "1");
-    took("end of the run after the last 429", since);
+    mid.status_is_right();
+    mid.ended(150, "end of the run after the last 429", since);
+    mid.ends_well(150, 1, Job::WentOn);
 }
 
 /// Requests of the controller in the audit log that were answered with this code.
@@ -99,14 +102,14 @@ fn answered(code: u16) -> usize {
 /// A webhook that nobody serves makes the API server fail every write of a status with 500.
 #[test]
 fn api_server_fails_status_writes() {
-    let (scan, _volumes) = mid_scan("api-fails", &json!({}));
+    let mid = mid_scan("api-fails", &json!({}));
     let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "fault"},
         "webhooks": [{"name": "fault.volumeviz.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
             "timeoutSeconds": 1, "clientConfig": {"url": "https://127.0.0.1:1/"},
             "rules": [{"apiGroups": ["volumeviz.io"], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["volumescans/status"]}]}]});
     let before = answered(500);
+    let undo = Undo::kubectl("delete validatingwebhookconfiguration fault --ignore-not-found");
     apply(&webhook).unwrap();
-    let undo = Undo::kubectl("delete validatingwebhookconfiguration fault");
     wait(30, "a write to be answered 500", || (answered(500) > before).then_some(()));
     std::thread::sleep(Duration::from_secs(30));
     let count = answered(500) - before;
@@ -114,16 +117,19 @@ fn api_server_fails_status_writes() {
     assert!(count < 60, "{count} failed writes in 30 s are a hot loop");
     undo.now();
     let since = Instant::now();
-    ends_well(&scan, 150, "1");
-    took("end of the run after the last 500", since);
+    mid.status_is_right();
+    mid.ended(150, "end of the run after the last 500", since);
+    mid.ends_well(150, 1, Job::WentOn);
 }
 
 /// Watches that go on from a version which etcd has dropped are answered 410, and have to list anew.
 #[test]
 fn history_compacted() {
-    let (scan, _volumes) = mid_scan("compacted", &json!({"trigger": "one"}));
-    let version = scan.read()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mid = mid_scan("compacted", &json!({"trigger": "one"}));
+    let version = mid.scan.read()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let controllers = kubectl("get pods -n volumeviz -l app.kubernetes.io/component=controller -o name");
     let back = started();
+    let since = Instant::now();
     cluster(&["api-stop"]);
     let etcd = |call: &str, body: &str| run("curl", &["-sS", "-d", body, &format!("http://127.0.0.1:23790/v3/{call}")]);
     // Something that moves the history on while nobody watches.
@@ -134,14 +140,20 @@ fn history_compacted() {
     assert!(answer.contains("header"), "{answer}");
     back.now();
     let watch = format!("/apis/volumeviz.io/v1alpha1/volumescans?watch=1&timeoutSeconds=3&resourceVersion={version}");
-    let gone = try_run("kubectl", &["get", "--raw", &watch]).unwrap_or_else(|error| error);
-    assert!(gone.contains("410") || gone.contains("too old") || gone.contains("Expired"), "{gone}");
-    ends_well(&scan, 150, "1");
-    run("kubectl", &["patch", "volumescan", "compacted", "--type=merge", "-p", r#"{"spec":{"trigger":"two"}}"#]);
-    wait(150, "an edit after it to be seen", || {
-        let status = scan.status();
-        (status["lastHandledTrigger"] == "two" && status["activeRun"].is_null()).then_some(())
+    let refused = try_run("kubectl", &["get", "--raw", &watch]).unwrap_or_else(|error| error);
+    assert!(refused.contains("410") || refused.contains("too old") || refused.contains("Expired"), "{refused}");
+    wait(30, "a controller to be told that its watch is too old", || {
+        controllers.lines().any(|pod| has_said(pod, "too old resource version", since)).then_some(())
     });
+    mid.status_is_right();
+    mid.ends_well(150, 1, Job::WentOn);
+    let edited = Instant::now();
+    run("kubectl", &["patch", "volumescan", "compacted", "--type=merge", "-p", r#"{"spec":{"trigger":"two"}}"#]);
+    wait(60, "an edit after it to be seen", || (mid.scan.status()["lastHandledTrigger"] == "two").then_some(()));
+    took("an edit after it in status", edited);
+    let status =
+        wait(150, "the run asked for", || Some(mid.scan.status()).filter(|status| status["activeRun"].is_null()));
+    Run::last(&status).invariants_hold(3);
 }
 
 /// Labels, annotations and the spec change all the time, as from a tool that fights over the object.
@@ -157,8 +169,8 @@ fn another_writer_edits_the_scan_all_the_time() {
     assert!(edits >= 20 * 50 / 2, "only {edits} edits");
     assert!(ours < 40, "{ours} writes in 20 s");
     run("kubectl", &["patch", "volumescan", "edited", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
-    let status = scan.until(60, "Ready", ("True", "Suspended"));
-    assert_eq!(status["observedGeneration"], scan.read()["metadata"]["generation"]);
+    status_is_right(&scan);
+    scan.until(10, "Ready", ("True", "Suspended"));
     stays(10, "the status", || scan.status());
     assert_eq!(sql("SELECT count(*) FROM scan_runs WHERE scan_name = 'edited'"), "0");
 }

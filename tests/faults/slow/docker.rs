@@ -1,57 +1,102 @@
 //! Docker Engines that restart, hang or go, and a volume whose file system hangs.
 
-use std::time::Instant;
-
 use super::super::*;
 
-#[test]
-fn docker_restarted_between_scans_and_gone_from_every_node() {
-    let restarts = || {
-        kubectl(
-            "get pods -n volumeviz -l app.kubernetes.io/component=agent -o jsonpath={.items[*].status.containerStatuses[0].restartCount}",
-        )
-    };
-    Scan::new("before-restart", &json!({})).complete(60);
-    let before = restarts();
-    cluster(&["docker-stop", "node-2"]);
-    cluster(&["docker-start", "node-2"]);
-    assert_eq!(Scan::new("after-restart", &json!({})).complete(90)["lastRun"]["result"], "Succeeded");
-    assert_eq!(restarts(), before);
+/// Stops the engine of a node until the value is dropped; it was seen to be away.
+fn engine_stopped(node: &'static str) -> Undo {
+    assert!(try_in_node(node, "timeout 5 docker version").is_ok());
+    let back = Undo::new(move || tell("undo", try_cluster(&["docker-start", node])));
+    cluster(&["docker-stop", node]);
+    assert!(try_in_node(node, "timeout 5 docker version").is_err());
+    back
+}
 
-    let nodes = ["node-1", "node-2", "node-3"];
-    for node in nodes {
-        cluster(&["docker-stop", node]);
-        in_node(node, "mv /var/lib/docker/volumes /var/lib/docker/volumes-away; rm -f /run/docker.sock");
-    }
+/// A walk goes on without the engine; a job that has yet to list its volumes waits for it.
+#[test]
+fn docker_restarted_in_the_middle() {
+    let started = restarts("agent");
+    let mid = mid_scan("docker-restarted", &json!({}));
+    let stopped = engine_stopped("node-2");
+    assert_eq!(mid.run.of_node_2("status"), "running", "it is in the middle of it");
+    stopped.now();
+    mid.status_is_right();
+    mid.ends_well(150, 1, Job::WentOn);
+
+    let stopped = engine_stopped("node-2");
+    let scan = Scan::new("docker-stopped", &json!({"measurement": {"mode": "Inventory"}}));
+    let run = Run::active(&scan, try_sql);
+    wait(30, "only node-2 to be at work", || {
+        let others = scan.status()["activeRun"]["nodes"]["succeeded"] == 2;
+        (others && run.of_node_2("status") == "running").then_some(())
+    });
+    stays(5, "node-2's job waits for the engine", || run.of_node_2("status, attempt"));
+    stopped.now();
+    let since = Instant::now();
+    assert_eq!(scan.complete(60)["lastRun"]["result"], "Succeeded");
+    took("end of a job that waited for the engine", since);
+    run.invariants_hold(3);
+    assert_eq!((run.attempts(), restarts("agent")), ("1".to_owned(), started));
+}
+
+/// Takes the engine of a node away, and what it kept its volumes in, until the value is dropped.
+fn engine_gone(node: &'static str) -> Undo {
+    let stopped = engine_stopped(node);
+    let volumes = "/var/lib/docker/volumes";
+    let back = Undo::new(move || {
+        tell("undo", try_in_node(node, &format!("[ ! -e {volumes}-away ] || mv {volumes}-away {volumes}")));
+        stopped.now();
+    });
+    in_node(node, &format!("mv {volumes} {volumes}-away; rm -f /run/docker.sock"));
+    back
+}
+
+#[test]
+fn docker_gone_from_every_node() {
+    let well = Scan::new("engines-well", &json!({})).complete(60);
+    assert_eq!(well["agents"]["withoutDocker"], 0);
+    let started = restarts("agent");
+    let away = ["node-1", "node-2", "node-3"].map(engine_gone);
+    let since = Instant::now();
     let scan = Scan::new("no-engine", &json!({}));
     let status = scan.until(60, "Failed", ("True", "NoDockerEngine"));
+    took("NoDockerEngine in status", since);
     assert_eq!((&status["totals"], &status["agents"]["withoutDocker"]), (&Value::Null, &json!(3)));
+    Run::last(&status).invariants_hold(0);
     let pods =
         kubectl("get pods -n volumeviz -l app.kubernetes.io/component=agent -o jsonpath={.items[*].status.phase}");
     assert_eq!(pods, "Running Running Running");
-    for node in nodes {
-        in_node(node, "mv /var/lib/docker/volumes-away /var/lib/docker/volumes");
-        cluster(&["docker-start", node]);
-    }
-    assert_eq!(Scan::new("engines-back", &json!({})).complete(60)["agents"]["withoutDocker"], 0);
+    away.into_iter().for_each(Undo::now);
+    let since = Instant::now();
+    let back = Scan::new("engines-back", &json!({}));
+    let status = back.complete(60);
+    took("a run after the engines' return", since);
+    assert_eq!((&status["lastRun"]["result"], &status["agents"]["withoutDocker"]), (&json!("Succeeded"), &json!(0)));
+    status_is_right(&back);
+    Run::last(&status).invariants_hold(3);
+    assert_eq!(restarts("agent"), started);
 }
 
 /// The agents' data root is not the engines': what cannot be seen is no success, and what needs no sizes is.
 #[test]
 fn docker_keeps_its_volumes_elsewhere_than_the_chart_says() {
-    make_volumes();
     let _volumes = Volumes;
+    make_volumes();
     let all_at_once = "agent.updateStrategy.rollingUpdate.maxUnavailable=100%";
     let rolled = |set: &[&str]| {
         install(&[&["--set", all_at_once, "--wait", "--timeout", "3m"], set].concat()).unwrap();
         kubectl("rollout status -n volumeviz daemonset/volumeviz-agent --timeout=2m");
     };
     rolled(&["--set", "agent.docker.dataRoot=/srv"]);
+    let since = Instant::now();
     let status = Scan::new("elsewhere", &json!({})).complete(60);
+    took("DataRootMismatch in status", since);
     let failed = &status["failedNodes"][0];
     assert_eq!((&failed["node"], &failed["reason"]), (&json!("node-2"), &json!("DataRootMismatch")), "{status}");
     assert_eq!(failed["message"], "Docker keeps its volumes in /var/lib/docker, and the agent is given /srv");
-    assert_eq!(Scan::new("only-listed", &json!({"mode": "Inventory"})).complete(60)["lastRun"]["result"], "Succeeded");
+    assert_eq!(
+        Scan::new("only-listed", &json!({"measurement": {"mode": "Inventory"}})).complete(60)["lastRun"]["result"],
+        "Succeeded"
+    );
     rolled(&[]);
     assert_eq!(Scan::new("seen-again", &json!({})).complete(60)["lastRun"]["result"], "Succeeded");
 }
@@ -71,10 +116,12 @@ fn docker_hung() {
     let failed = &status["failedNodes"][0];
     assert_eq!((&failed["node"], &failed["reason"]), (&json!("node-2"), &json!("DockerUnreachable")), "{status}");
     assert_eq!(status["lastRun"]["result"], "Partial");
-    invariants_hold(2);
+    Run::last(&status).invariants_hold(2);
     hung.now();
-    assert_eq!(Scan::new("docker-well", &json!({})).complete(90)["lastRun"]["result"], "Succeeded");
-    invariants_hold(3);
+    status_is_right(&scan);
+    let status = Scan::new("docker-well", &json!({})).complete(90);
+    assert_eq!(status["lastRun"]["result"], "Succeeded");
+    Run::last(&status).invariants_hold(3);
 }
 
 /// Mounts a file system whose FUSE server never answers its first request, in the mount namespace of a process: whoever touches it waits
@@ -96,8 +143,8 @@ fn hang(name: &str, process: &str, folder: &str) -> Undo {
 #[test]
 fn volumes_on_hung_file_systems() {
     slow_down_agents();
-    make_volumes();
     let _volumes = Volumes;
+    make_volumes();
     in_node(
         "node-2",
         "for v in hung nested z-last; do docker volume create $v >/dev/null; done; mkdir -p /var/lib/docker/volumes/nested/_data/inner",
@@ -114,19 +161,24 @@ fn volumes_on_hung_file_systems() {
     let since = Instant::now();
     let status = scan.complete(120);
     took("the run beside a hung volume", since);
-    let results = "SELECT string_agg(v.name || ' ' || r.completeness || ' ' || coalesce(r.reason, '-'), ', ' ORDER BY v.name) FROM scan_results r
-        JOIN volumes v ON v.id = r.volume_id JOIN scan_jobs j ON j.id = r.scan_job_id WHERE run_id = (SELECT max(id) FROM scan_runs)";
-    assert_eq!(sql(results), "a-small Complete -, hung Unknown VolumeTimeout, nested Complete -, z-last Complete -");
-    assert_eq!((&status["lastRun"]["result"], attempts().as_str()), (&json!("Succeeded"), "1"), "{status}");
-    invariants_hold(3);
+    let (run, results) = (Run::last(&status), "v.name, r.completeness, coalesce(r.reason, '-')");
+    assert_eq!(
+        run.results(results),
+        "a-small Complete -, hung Unknown VolumeTimeout, nested Complete -, z-last Complete -"
+    );
+    assert_eq!((&status["lastRun"]["result"], run.attempts().as_str()), (&json!("Succeeded"), "1"), "{status}");
+    run.invariants_hold(3);
     // The walk that hangs is not started a second time.
     let again = Scan::new("volume-still-hung", &json!({"volumeSelector": {"names": ["hung", "z-last"]}}));
-    again.complete(60);
-    assert_eq!(sql(results), "hung Unknown DeviceHung, z-last Complete -");
+    let run = Run::last(&again.complete(60));
+    assert_eq!(run.results(results), "hung Unknown DeviceHung, z-last Complete -");
     hung.now();
     nested.now();
     kubectl(&format!("delete pod -n volumeviz {}", pod("agent", "node-2")));
     kubectl("rollout status -n volumeviz daemonset/volumeviz-agent --timeout=120s");
-    Scan::new("volume-well", &json!({"volumeSelector": {"names": ["hung", "nested"]}})).complete(60);
-    assert_eq!(sql(results), "hung Complete -, nested Complete -");
+    status_is_right(&again);
+    let well = Scan::new("volume-well", &json!({"volumeSelector": {"names": ["hung", "nested"]}}));
+    let run = Run::last(&well.complete(60));
+    assert_eq!(run.results(results), "hung Complete -, nested Complete -");
+    run.invariants_hold(3);
 }

@@ -9,7 +9,7 @@ use super::super::*;
 
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 /// The machine, as the nodes see it.
-const MACHINE: &str = "10.90.0.1";
+pub(super) const MACHINE: &str = "10.90.0.1";
 
 /// From now on new connections to the database get every answer this late, until the value is dropped.
 pub(super) fn delay_answers(delay: Duration) -> Undo {
@@ -25,18 +25,18 @@ pub(super) fn delay_answers(delay: Duration) -> Undo {
         }
     });
     let rule = format!("PREROUTING ! -s {MACHINE} -p tcp --dport 5432 -j DNAT --to-destination {MACHINE}:{port}");
-    for node in NODES {
-        in_node(node, &format!("iptables -t nat -I {rule}"));
-    }
-    Undo::new(move || {
+    let insert = format!("iptables -t nat -I {rule}");
+    let back = Undo::new(move || {
         for node in NODES {
-            drop(try_in_node(node, &format!("iptables -t nat -D {rule}")));
+            tell("undo", try_in_node(node, &format!("iptables -t nat -D {rule}")));
         }
         // Who was led to the relay stays there until it connects anew.
-        drop(try_sql(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'volumeviz' AND pid <> pg_backend_pid()",
-        ));
-    })
+        tell("undo", try_sql(CUT_CONNECTIONS));
+    });
+    for node in NODES {
+        in_node(node, &insert);
+    }
+    back
 }
 
 fn relay(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
