@@ -13,7 +13,7 @@ BIN := $(or $(CLUSTER_BIN),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volumeviz/bin)
 HELM_DOCS := $(BIN)/helm-docs --log-level error --chart-search-root charts --sort-values-order file
 say = @printf '\n=== %s\n' '$(1)'
 
-.PHONY: help setup build image lint dependencies deny arm64 test test-unit fuzz test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds schema chart-docs
+.PHONY: help setup build image lint dependencies deny arm64 test test-unit fuzz test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds metrics schema chart-docs
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ crds: ## Write the CustomResourceDefinitions and docs/reference.md from their Ru
 	@cp crds/*.yaml charts/volumeviz/files/crds/
 	@cp deploy/bootstrap.sql charts/volumeviz/files/
 	@UPDATE=1 cargo test --locked --quiet --test structure reference::
+
+metrics: ## Write the tables of docs/metrics.md from what the processes tell
+	@UPDATE=1 cargo test --locked --quiet --test structure metrics::
 
 schema: setup ## Write src/migrate/schema.txt and docs/schema.md from the migrations
 	@cargo build --locked --quiet

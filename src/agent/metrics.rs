@@ -22,7 +22,12 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self { jobs: Family::default(), fenced: Counter::default() };
         let registry = registry.sub_registry_with_prefix("volumeviz_agent");
-        registry.register("jobs", "Jobs that ended on this node, by outcome", metrics.jobs.clone());
+        registry.register(
+            "jobs",
+            "Jobs that ended on this node, by outcome: Completed, HandedBack, Fenced, NodeTimeout, NoDockerEngine, \
+             DockerUnreachable, DataRootMismatch or Failed",
+            metrics.jobs.clone(),
+        );
         registry.register(
             "fenced",
             "Calls that the database refused: the job was another's by then",

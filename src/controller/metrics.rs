@@ -94,14 +94,33 @@ impl Metrics {
             notifications: notify::Metrics::default(),
         };
         let registry = registry.sub_registry_with_prefix("volumeviz");
-        metrics.notifications.register(registry);
-        registry.register("reconciles", "Passes over custom resources by kind and outcome", metrics.reconciles.clone());
+        registry.register(
+            "reconciles",
+            "Passes over volumescans and volumealerts, by outcome: Ok, or the step that failed (Apply, Publish, Timeout)",
+            metrics.reconciles.clone(),
+        );
         registry.register("reconcile_duration_seconds", "Duration of a pass", metrics.reconcile_seconds.clone());
-        registry.register("errors", "Passes that failed, by reason", metrics.errors.clone());
-        registry.register("runs_started", "Runs that started, by what asked for them", metrics.runs_started.clone());
-        registry.register("runs_ended", "Runs that ended, by result", metrics.runs.clone());
+        registry.register(
+            "errors",
+            "Passes that failed, by reason: KubernetesAPI, Timeout, or one of the condition DatabaseReady",
+            metrics.errors.clone(),
+        );
+        registry.register(
+            "runs_started",
+            "Runs that started, by what asked for them: once, trigger or schedule",
+            metrics.runs_started.clone(),
+        );
+        registry.register(
+            "runs_ended",
+            "Runs that ended, by result: Succeeded, Partial, Failed or Cancelled",
+            metrics.runs.clone(),
+        );
         registry.register("runs_skipped", "Scheduled runs that did not start", metrics.runs_skipped.clone());
-        registry.register("jobs", "Jobs of the runs under way, by status", metrics.jobs.clone());
+        registry.register(
+            "jobs",
+            "Jobs (nodes) of the runs under way, by status: pending, running, succeeded, failed or skipped",
+            metrics.jobs.clone(),
+        );
         registry.register(
             "oldest_pending_job_seconds",
             "How long the oldest job that nobody has claimed has waited",
@@ -118,8 +137,12 @@ impl Metrics {
             metrics.leases_expired.clone(),
         );
         registry.register("status_writes", "Writes of a custom resource's status", metrics.status_writes.clone());
-        registry.register("leader", "1 while this replica leads", metrics.leading.clone());
-        registry.register("database_ready", "1 while the database can be used", metrics.database_ready.clone());
+        registry.register("leader", "1 while this replica leads, else 0", metrics.leading.clone());
+        registry.register(
+            "database_ready",
+            "1 while this replica can use the database, else 0",
+            metrics.database_ready.clone(),
+        );
         registry.register(
             "database_probe_seconds",
             "Duration of the last database probe",
@@ -127,9 +150,10 @@ impl Metrics {
         );
         registry.register(
             "certificate_expiry_timestamp_seconds",
-            "When a certificate of controller and agents runs out",
+            "When a certificate by which controller and agents know each other runs out (leader): authority, agent or controller",
             metrics.certificates_expire.clone(),
         );
+        metrics.notifications.register(registry);
         registry.register_collector(Box::new(metrics.contents.clone()));
         metrics.begin();
         metrics

@@ -76,9 +76,9 @@ impl Collector for PoolCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let PoolFigures { open, in_use, idle } = PoolFigures::of(&self.pool);
         let figures = [
-            ("volumeviz_database_connections_open", "Connections of the pool", open),
-            ("volumeviz_database_connections_idle", "Connections of the pool that nothing uses", idle),
-            ("volumeviz_database_connections_in_use", "Connections of the pool in use", in_use),
+            ("volumeviz_database_connections_open", "Connections of the pool.", open),
+            ("volumeviz_database_connections_idle", "Connections of the pool that nothing uses.", idle),
+            ("volumeviz_database_connections_in_use", "Connections of the pool in use.", in_use),
         ];
         for (name, help, value) in figures {
             let gauge = ConstGauge::new(i64::from(value));

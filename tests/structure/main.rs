@@ -17,6 +17,7 @@ mod layers;
 mod logs;
 mod metrics;
 mod notifications;
+mod promql;
 mod reference;
 mod release;
 mod rules;

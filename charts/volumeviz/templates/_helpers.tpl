@@ -23,6 +23,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end -}}
 
+{{/* The same with others that go before them: dict "root" $ "labels" those of the values. */}}
+{{- define "volumeviz.labelsAnd" -}}
+{{- toYaml (mergeOverwrite (include "volumeviz.labels" .root | fromYaml) (.labels | default dict)) -}}
+{{- end -}}
+
 {{/* Labels of a pod: dict "root" $ "component" controller|agent|… "labels" those of the values. */}}
 {{- define "volumeviz.podLabels" -}}
 {{- $component := dict "app.kubernetes.io/component" .component -}}

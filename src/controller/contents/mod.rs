@@ -72,7 +72,8 @@ impl Contents {
         self.known().alerts = Some(alerts);
     }
 
-    fn tell(&self, contents: Option<contents::Contents>) {
+    /// Tells this of nodes and volumes from now on; nothing, where it is not known.
+    pub fn tell(&self, contents: Option<contents::Contents>) {
         self.known().contents = contents.map(Arc::new);
     }
 

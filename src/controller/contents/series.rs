@@ -38,11 +38,20 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, nodes: &[NodeContents]) -> fmt::Re
         let counts = [("measured", of.measured), ("partial", of.partial), ("unknown", of.unknown)];
         counts.map(|(completeness, count)| ([("node", of.node.as_str()), ("completeness", completeness)], Some(count)))
     });
-    gauge(encoder, "node_volumes", "Volumes of a node, by how far their figures can be trusted", counts)?;
+    gauge(
+        encoder,
+        "node_volumes",
+        "Volumes of a node: measured, partial (figures are lower bounds) or unknown (not measured when looked at last, or never)",
+        counts,
+    )?;
     let figures: [Figure<NodeContents>; 3] = [
-        ("node_allocated_bytes", "Disk space of a node's measured volumes", |of| of.allocated_bytes),
-        ("node_apparent_bytes", "Sum of file sizes of a node's measured volumes", |of| of.apparent_bytes),
-        ("node_files", "Files of a node's measured volumes", |of| of.files),
+        (
+            "node_allocated_bytes",
+            "Disk space of a node's measured and partial volumes; a lower bound while any are partial or unknown",
+            |of| of.allocated_bytes,
+        ),
+        ("node_apparent_bytes", "Sum of the file sizes of these", |of| of.apparent_bytes),
+        ("node_files", "Files of these", |of| of.files),
     ];
     for (name, help, figure) in figures {
         gauge(encoder, name, help, nodes.iter().map(|of| ([("node", of.node.as_str())], figure(of))))?;
@@ -54,8 +63,14 @@ fn volumes(encoder: &mut DescriptorEncoder<'_>, volumes: &[VolumeContents]) -> f
     let figures: [Figure<VolumeContents>; 4] = [
         ("volume_allocated_bytes", "Disk space of a volume", |of| Some(of.allocated_bytes)),
         ("volume_files", "Files of a volume", |of| of.files),
-        ("volume_growth_bytes_per_day", "Growth of a volume", |of| of.growth_bytes_per_day),
-        ("volume_lower_bound", "1 where the figures of a volume are lower bounds", |of| of.partial.then_some(1)),
+        (
+            "volume_growth_bytes_per_day",
+            "Growth of a volume; absent below five daily samples, negative when it shrinks",
+            |of| of.growth_bytes_per_day,
+        ),
+        ("volume_lower_bound", "1 where a volume was measured in part, so that its figures are lower bounds", |of| {
+            of.partial.then_some(1)
+        }),
     ];
     for (name, help, figure) in figures {
         gauge(encoder, name, help, volumes.iter().map(|of| (volume(of), figure(of))))?;
@@ -74,16 +89,26 @@ fn scans(encoder: &mut DescriptorEncoder<'_>, scans: &[&VolumeScan]) -> fmt::Res
             [("measured", of.measured), ("partial", of.partial), ("failed", of.failed), ("unknown", of.unknown)];
         counts.map(|(completeness, count)| ([("scan", scan), ("completeness", completeness)], Some(count)))
     });
-    gauge(encoder, "scan_volumes", "Volumes of a VolumeScan, by how far their figures can be trusted", counts)?;
+    gauge(
+        encoder,
+        "scan_volumes",
+        "Volumes of a VolumeScan: measured, partial, failed (something went wrong) or unknown (never measured: other \
+         drivers, network file systems)",
+        counts,
+    )?;
     let figures: [Figure<VolumeScan>; 6] = [
-        ("scan_allocated_bytes", "Disk space of a VolumeScan's measured volumes", |scan| {
-            Some(totals(scan)?.allocated_bytes)
+        (
+            "scan_allocated_bytes",
+            "Disk space of a VolumeScan's volumes; a lower bound while there are others than measured",
+            |scan| Some(totals(scan)?.allocated_bytes),
+        ),
+        ("scan_candidates", "Volumes unused for unusedAfterDays and held by no container", |scan| {
+            Some(totals(scan)?.candidates)
         }),
-        ("scan_candidates", "Volumes of a VolumeScan that could be removed", |scan| Some(totals(scan)?.candidates)),
         ("scan_candidate_bytes", "Disk space of these, as far as it is known", |scan| {
             Some(totals(scan)?.candidate_bytes)
         }),
-        ("scan_growth_bytes_per_day", "Growth of all volumes of a VolumeScan", |scan| {
+        ("scan_growth_bytes_per_day", "Growth of all volumes of a VolumeScan whose growth is known", |scan| {
             Some(figures(scan)?.growth.as_ref()?.bytes_per_day)
         }),
         ("scan_stale_nodes", "Nodes of a VolumeScan whose figures are of an earlier run than the last", |scan| {
@@ -96,7 +121,12 @@ fn scans(encoder: &mut DescriptorEncoder<'_>, scans: &[&VolumeScan]) -> fmt::Res
     for (name, help, figure) in figures {
         gauge(encoder, name, help, scans.iter().map(|scan| ([("scan", self::name(scan))], figure(scan))))?;
     }
-    Ok(())
+    let ended = scans.iter().filter_map(|scan| {
+        let run = scan.status.as_ref()?.last_run.as_ref()?;
+        Some(([("scan", name(scan)), ("result", run.result.as_str())], Some(run.completion_time.0.as_second())))
+    });
+    let help = "When the last run of a VolumeScan ended, by its result: Succeeded, Partial, Failed or Cancelled";
+    gauge(encoder, "scan_last_run_timestamp_seconds", help, ended)
 }
 
 /// As the statuses have them: what fired before the database went away is not over.
@@ -111,7 +141,13 @@ fn alerts(encoder: &mut DescriptorEncoder<'_>, alerts: &[&VolumeAlert]) -> fmt::
             ([("alert", alert.clone()), ("severity", severity.clone()), state], Some(count))
         })
     });
-    gauge(encoder, "alert_subjects", "Subjects of a VolumeAlert, by what was found of them", counts)
+    gauge(
+        encoder,
+        "alert_subjects",
+        "Subjects (volumes, nodes, or 1 for the cluster) of a VolumeAlert, whose severity is info, warning or critical: firing, \
+         pending (for less than forSeconds) or no_data (without a figure; it may fire as well)",
+        counts,
+    )
 }
 
 fn name(scan: &VolumeScan) -> &str {
@@ -268,6 +304,9 @@ mod tests {
     fn status(connected: bool) -> Value {
         json!({
             "lastSuccessfulTime": "2026-01-01T00:00:00Z",
+            "lastRun": {"id": 1, "result": "Partial", "reason": "Any", "startTime": "2026-01-01T23:59:00Z",
+                "completionTime": "2026-01-02T00:00:00Z", "durationSeconds": 60,
+                "nodes": {"total": 1, "pending": 0, "running": 0, "succeeded": 0, "failed": 1, "skipped": 0}},
             "growth": {"bytesPerDay": -5, "windowDays": 5, "samples": 5, "volumes": 1},
             "totals": {"volumes": 10, "measured": 4, "partial": 3, "failed": 2, "unknown": 1, "anonymous": 0, "inUse": 0, "unused": 10,
                 "allocatedBytes": 70, "apparentBytes": 60, "files": 50, "candidates": 6, "candidateBytes": 40,
@@ -300,6 +339,7 @@ mod tests {
                 r#"scan_growth_bytes_per_day{scan="s"} -5"#,
                 r#"scan_stale_nodes{scan="s"} 8"#,
                 r#"scan_last_success_timestamp_seconds{scan="s"} 1767225600"#,
+                r#"scan_last_run_timestamp_seconds{scan="s",result="Partial"} 1767312000"#,
             ]
         );
         writer.apply_watcher_event(&Event::Delete(scan("s", &status(true))));
@@ -311,7 +351,13 @@ mod tests {
         let (shown, mut writer) = followed();
         writer.apply_watcher_event(&Event::Apply(scan("new", &json!({"database": status(true)["database"]}))));
         writer.apply_watcher_event(&Event::Apply(scan("away", &status(false))));
-        assert_eq!(series(&shown), [r#"scan_last_success_timestamp_seconds{scan="away"} 1767225600"#]);
+        assert_eq!(
+            series(&shown),
+            [
+                r#"scan_last_success_timestamp_seconds{scan="away"} 1767225600"#,
+                r#"scan_last_run_timestamp_seconds{scan="away",result="Partial"} 1767312000"#,
+            ]
+        );
     }
 
     fn alert(status: &Value) -> DeserializeGuard<VolumeAlert> {

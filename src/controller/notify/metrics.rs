@@ -53,12 +53,12 @@ impl Metrics {
         for channel in [Channel::Event, Channel::Webhook, Channel::Alertmanager] {
             drop(self.given_up.get_or_create(&By { channel: channel.as_str() }));
         }
-        let text =
-            "Times a receiver was told, or was to be told in vain, by channel; Alertmanager is told again each minute";
+        let text = "Tries to tell a receiver, by channel (Event, Webhook, Alertmanager) and outcome (delivered, failed); \
+                    Alertmanager is told again each minute";
         registry.register("notifications", text, self.told.clone());
         registry.register(
             "notifications_given_up",
-            "Notifications that nobody will be told, by channel",
+            "Notifications that nobody will be told, by channel; Unknown: one that cannot be read",
             self.given_up.clone(),
         );
         registry.register("notifications_pending", "Notifications in the outbox", self.pending.clone());

@@ -39,8 +39,8 @@ const VALUES: [&str; 8] = [
 const BUNDLED: [&str; 3] =
     ["database.mode=bundled", "database.existingSecrets.superuser=superuser", "database.existingSecrets.tls=tls"];
 
-/// Helm, as `make setup` builds it.
-fn helm() -> PathBuf {
+/// A tool, as `make setup` builds it.
+pub(crate) fn tool(name: &str) -> PathBuf {
     let folder = env::var("CLUSTER_BIN").map_or_else(
         |_| {
             let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
@@ -48,26 +48,26 @@ fn helm() -> PathBuf {
         },
         PathBuf::from,
     );
-    folder.join("helm")
+    folder.join(name)
 }
 
-fn chart() -> PathBuf {
+pub(crate) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz")
 }
 
 /// Renders such a release with more arguments.
-fn template(arguments: &[impl AsRef<OsStr>]) -> Output {
+pub(crate) fn template(arguments: &[impl AsRef<OsStr>]) -> Output {
     template_as("volumeviz", arguments)
 }
 
 fn template_as(release: &str, arguments: &[impl AsRef<OsStr>]) -> Output {
-    let mut command = Command::new(helm());
+    let mut command = Command::new(tool("helm"));
     command.args(["template", release]).arg(chart()).args(arguments);
     command.output().expect("helm: `make setup` builds it")
 }
 
 /// Arguments by which Helm takes these values.
-fn set(values: &[&str]) -> Vec<String> {
+pub(crate) fn set(values: &[&str]) -> Vec<String> {
     VALUES.iter().chain(values).flat_map(|value| ["--set".to_owned(), (*value).to_owned()]).collect()
 }
 

@@ -101,7 +101,7 @@ fn big_numbers_stay_whole() {
     let told = ["TOP", "MAX"].map(|name| rendered.variable("controller", &format!("VOLUMEVIZ_METRICS_{name}_VOLUMES")));
     assert_eq!(told, ["4000000", "5000000"]);
     let rule = rendered.object("PrometheusRule", "volumeviz").unwrap().to_string();
-    assert!(rule.contains("[10000000h]") && !rule.contains("e+07"), "{rule}");
+    assert!(rule.contains("3600 * 10000000") && !rule.contains("e+07"), "{rule}");
 }
 
 #[test]
