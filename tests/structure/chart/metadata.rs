@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use volumeviz::crd::{VolumeAlertSpec, VolumeScanSpec};
 
-use super::{BUNDLED, Rendered, chart, helm, list};
+use super::{BUNDLED, Rendered, chart, list, tool};
 
 fn metadata() -> Value {
     serde_yaml::from_str(&fs::read_to_string(chart().join("Chart.yaml")).unwrap()).unwrap()
@@ -59,12 +59,12 @@ fn the_crds_are_those_of_the_code() {
 /// For chart-testing; the package has no use for them.
 #[test]
 fn values_for_chart_testing_are_enough_and_stay_behind() {
-    let mut lint = Command::new(helm());
+    let mut lint = Command::new(tool("helm"));
     let said = lint.arg("lint").arg(chart()).arg("--values").arg(chart().join("ci/default-values.yaml")).output();
     let said = String::from_utf8(said.unwrap().stderr).unwrap();
     assert!(!said.contains("WARN"), "{said}");
     let folder = tempfile::tempdir().unwrap();
-    let packaged = Command::new(helm()).arg("package").arg(chart()).arg("--destination").arg(folder.path()).output();
+    let packaged = Command::new(tool("helm")).arg("package").arg(chart()).arg("--destination").arg(folder.path()).output();
     assert!(packaged.unwrap().status.success());
     let package = folder.path().join(format!("volumeviz-{}.tgz", env!("CARGO_PKG_VERSION")));
     let listed = Command::new("tar").arg("--list").arg("--file").arg(package).output().unwrap();

@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use super::{chart, helm, set};
+use super::{chart, set, tool};
 
 /// What a cluster enforces by default, Helm cannot know; that a label says so, `tests/api` tries.
 #[test]
 fn a_namespace_that_may_forbid_agents_is_told_with_the_way_out() {
-    let mut command = Command::new(helm());
+    let mut command = Command::new(tool("helm"));
     command.args(["install", "volumeviz", "--dry-run=client", "--namespace", "disks"]).arg(chart()).args(set(&[]));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
