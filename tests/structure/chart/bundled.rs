@@ -55,6 +55,13 @@ fn it_is_given_time_to_end() {
     assert_eq!(server(&["revisionHistoryLimit=9"])["revisionHistoryLimit"], 9);
 }
 
+#[test]
+fn its_account_has_the_annotations_of_the_values() {
+    let rendered = rendered(&["database.bundled.serviceAccount.annotations.role=database"]);
+    let account = rendered.object("ServiceAccount", "volumeviz-database").unwrap();
+    assert_eq!(account["metadata"]["annotations"]["role"], "database");
+}
+
 /// A short name means what the node's runtime says, or nothing.
 #[test]
 fn its_image_is_named_in_full_and_may_be_named_by_digest() {
