@@ -35,7 +35,7 @@ fn it_has_a_connection_for_everybody() {
             format!("database.pool.maxOpenConns={open}"),
         ];
         let most = max_connections(&values.each_ref().map(String::as_str));
-        let surge = (replicas + 3) / 4;
+        let surge = u32::div_ceil(replicas, 4);
         let (needed, backup) = ((replicas + surge) * (open + 1 + 1) + 2 * jobs, 1);
         assert!(most > needed + backup && most <= 262_143, "{values:?}: {most}");
     }
