@@ -178,7 +178,7 @@ async fn a_second_installation_is_refused_while_the_first_is_there() {
     an_upgrade_leaves_the_certificates_alone(done);
     ok("helm", &["uninstall", "volumeviz", "--namespace", "first"], "");
     // A namespace that says nothing may be one where the cluster's own default forbids agents.
-    namespace("third", "");
+    ok("kubectl", &["create", "namespace", "third"], "");
     for (name, may_be_forbidden) in [("second", false), ("third", true)] {
         let said = done(&["install", "another", "--namespace", name, "--dry-run=server"]);
         assert_eq!(said.contains("PodsForbidden"), may_be_forbidden, "{said}");

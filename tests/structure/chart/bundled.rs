@@ -35,7 +35,7 @@ fn it_has_a_connection_for_everybody() {
             format!("database.pool.maxOpenConns={open}"),
         ];
         let most = max_connections(&values.each_ref().map(String::as_str));
-        let surge = (replicas + 3) / 4;
+        let surge = u32::div_ceil(replicas, 4);
         let (needed, backup) = ((replicas + surge) * (open + 1 + 1) + 2 * jobs, 1);
         assert!(most > needed + backup && most <= 262_143, "{values:?}: {most}");
     }
@@ -53,6 +53,13 @@ fn it_is_given_time_to_end() {
     let chosen = seconds(&["database.bundled.terminationGracePeriodSeconds=600"]);
     assert_eq!((seconds(&[]), chosen), (json!(120), json!(600)));
     assert_eq!(server(&["revisionHistoryLimit=9"])["revisionHistoryLimit"], 9);
+}
+
+#[test]
+fn its_account_has_the_annotations_of_the_values() {
+    let rendered = rendered(&["database.bundled.serviceAccount.annotations.role=database"]);
+    let account = rendered.object("ServiceAccount", "volumeviz-database").unwrap();
+    assert_eq!(account["metadata"]["annotations"]["role"], "database");
 }
 
 /// A short name means what the node's runtime says, or nothing.

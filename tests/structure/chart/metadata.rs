@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
@@ -53,6 +54,20 @@ fn the_crds_are_those_of_the_code() {
             "VolumeAlert" => drop(VolumeAlertSpec::deserialize(&example["spec"]).unwrap()),
             other => panic!("no example is known for {other}"),
         }
+    }
+}
+
+#[test]
+fn versions_that_are_told_as_tested_are_those_of_the_tests() {
+    let read = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let build = read("tests/cluster/build");
+    for name in ["KUBERNETES", "HELM"] {
+        let version = build.split(&format!("{name}=v")).nth(1).unwrap().split_whitespace().next().unwrap();
+        for file in ["charts/volumeviz/README.md", "docs/how-to/upgrade.md"] {
+            assert!(read(file).contains(version), "{file}: {name} {version}");
+        }
+        let (minor, _) = version.rsplit_once('.').unwrap();
+        assert!(read("README.md").contains(minor), "README.md: {name} {minor}");
     }
 }
 
