@@ -94,69 +94,77 @@ impl Metrics {
             notifications: notify::Metrics::default(),
         };
         let registry = registry.sub_registry_with_prefix("volumeviz");
-        registry.register(
-            "reconciles",
-            "Passes over volumescans and volumealerts, by outcome: Ok, or the step that failed (Apply, Publish, Timeout)",
-            metrics.reconciles.clone(),
-        );
-        registry.register("reconcile_duration_seconds", "Duration of a pass", metrics.reconcile_seconds.clone());
-        registry.register(
-            "errors",
-            "Passes that failed, by reason: KubernetesAPI, Timeout, or one of the condition DatabaseReady",
-            metrics.errors.clone(),
-        );
-        registry.register(
-            "runs_started",
-            "Runs that started, by what asked for them: once, trigger or schedule",
-            metrics.runs_started.clone(),
-        );
-        registry.register(
-            "runs_ended",
-            "Runs that ended, by result: Succeeded, Partial, Failed or Cancelled",
-            metrics.runs.clone(),
-        );
-        registry.register("runs_skipped", "Scheduled runs that did not start", metrics.runs_skipped.clone());
-        registry.register(
-            "jobs",
-            "Jobs (nodes) of the runs under way, by status: pending, running, succeeded, failed or skipped",
-            metrics.jobs.clone(),
-        );
-        registry.register(
-            "oldest_pending_job_seconds",
-            "How long the oldest job that nobody has claimed has waited",
-            metrics.oldest_pending_seconds.clone(),
-        );
-        registry.register(
-            "dispatch_duration_seconds",
-            "Time from a job's first offer to its claim",
-            metrics.dispatch_seconds.clone(),
-        );
-        registry.register(
-            "leases_expired",
-            "Jobs taken from an agent that stopped renewing its lease",
-            metrics.leases_expired.clone(),
-        );
-        registry.register("status_writes", "Writes of a custom resource's status", metrics.status_writes.clone());
-        registry.register("leader", "1 while this replica leads, else 0", metrics.leading.clone());
-        registry.register(
-            "database_ready",
-            "1 while this replica can use the database, else 0",
-            metrics.database_ready.clone(),
-        );
-        registry.register(
-            "database_probe_seconds",
-            "Duration of the last database probe",
-            metrics.probe_seconds.clone(),
-        );
-        registry.register(
-            "certificate_expiry_timestamp_seconds",
-            "When a certificate by which controller and agents know each other runs out (leader): authority, agent or controller",
-            metrics.certificates_expire.clone(),
-        );
+        metrics.register_replica(registry);
+        metrics.register_passes(registry);
+        metrics.register_runs(registry);
         metrics.notifications.register(registry);
         registry.register_collector(Box::new(metrics.contents.clone()));
         metrics.begin();
         metrics
+    }
+
+    fn register_replica(&self, registry: &mut Registry) {
+        registry.register("leader", "1 while this replica leads, else 0", self.leading.clone());
+        registry.register(
+            "database_ready",
+            "1 while this replica can use the database, else 0",
+            self.database_ready.clone(),
+        );
+        registry.register("database_probe_seconds", "Duration of the last database probe", self.probe_seconds.clone());
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When a certificate by which controller and agents know each other runs out (leader): authority, agent or controller",
+            self.certificates_expire.clone(),
+        );
+    }
+
+    fn register_passes(&self, registry: &mut Registry) {
+        registry.register(
+            "reconciles",
+            "Passes over volumescans and volumealerts, by outcome: Ok, or the step that failed (Apply, Publish, Timeout)",
+            self.reconciles.clone(),
+        );
+        registry.register("reconcile_duration_seconds", "Duration of a pass", self.reconcile_seconds.clone());
+        registry.register(
+            "errors",
+            "Passes that failed, by reason: KubernetesAPI, Timeout, or one of the condition DatabaseReady",
+            self.errors.clone(),
+        );
+        registry.register("status_writes", "Writes of a custom resource's status", self.status_writes.clone());
+    }
+
+    fn register_runs(&self, registry: &mut Registry) {
+        registry.register(
+            "runs_started",
+            "Runs that started, by what asked for them: once, trigger or schedule",
+            self.runs_started.clone(),
+        );
+        registry.register(
+            "runs_ended",
+            "Runs that ended, by result: Succeeded, Partial, Failed or Cancelled",
+            self.runs.clone(),
+        );
+        registry.register("runs_skipped", "Scheduled runs that did not start", self.runs_skipped.clone());
+        registry.register(
+            "jobs",
+            "Jobs (nodes) of the runs under way, by status: pending, running, succeeded, failed or skipped",
+            self.jobs.clone(),
+        );
+        registry.register(
+            "oldest_pending_job_seconds",
+            "How long the oldest job that nobody has claimed has waited",
+            self.oldest_pending_seconds.clone(),
+        );
+        registry.register(
+            "dispatch_duration_seconds",
+            "Time from a job's first offer to its claim",
+            self.dispatch_seconds.clone(),
+        );
+        registry.register(
+            "leases_expired",
+            "Jobs taken from an agent that stopped renewing its lease",
+            self.leases_expired.clone(),
+        );
     }
 
     /// A series that begins with its first event hides it from `increase`.
