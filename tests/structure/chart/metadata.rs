@@ -71,6 +71,15 @@ fn versions_that_are_told_as_tested_are_those_of_the_tests() {
     }
 }
 
+/// `tests/chart/conform` holds all objects against its schemas.
+#[test]
+fn the_oldest_kubernetes_is_the_one_whose_schemas_are_looked_at() {
+    let build = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build")).unwrap();
+    let oldest = build.lines().find_map(|line| line.strip_prefix("OLDEST=v")).unwrap();
+    let (minor, _) = oldest.rsplit_once('.').unwrap();
+    assert_eq!(metadata()["kubeVersion"], format!(">={minor}.0-0"));
+}
+
 /// For chart-testing; the package has no use for them.
 #[test]
 fn values_for_chart_testing_are_enough_and_stay_behind() {
