@@ -14,8 +14,8 @@ fn engine_stopped(node: &'static str) -> Undo {
 /// A walk goes on without the engine; a job that has yet to list its volumes waits for it.
 #[test]
 fn docker_restarted_in_the_middle() {
-    let started = restarts("agent");
     let mid = mid_scan("docker-restarted", &json!({}));
+    let started = restarts("agent");
     let stopped = engine_stopped("node-2");
     assert_eq!(mid.run.of_node_2("status"), "running", "it is in the middle of it");
     stopped.now();
