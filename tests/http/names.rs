@@ -6,7 +6,8 @@ use super::hostile::TEXTS;
 use super::*;
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    let digits = text.bytes().map(|byte| format!("%{byte:02X}"));
+    digits.collect::<Vec<_>>().concat()
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ impl Engine {
     }
 
     /// With these volumes and containers, as Docker lists them.
-    pub fn with(volumes: Vec<Value>, containers: Vec<Value>) -> Self {
+    pub fn with(volumes: &[Value], containers: &[Value]) -> Self {
         let (volumes, containers) = (json!({"Volumes": volumes}).to_string(), json!(containers).to_string());
         Self::start(move |path| (200, whole(if path == "/volumes" { &volumes } else { &containers })))
     }

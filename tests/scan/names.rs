@@ -10,7 +10,7 @@ fn volumes_of_any_name_are_a_line_each_and_as_they_are_in_json() {
     let names: Vec<&str> = hostile::TEXTS.iter().copied().filter(|name| !name.is_empty()).collect();
     let listed =
         names.iter().map(|name| json!({"Name": name, "Driver": name, "Mountpoint": name, "Labels": {*name: name}}));
-    let engine = engine::Engine::with(listed.collect(), Vec::new());
+    let engine = engine::Engine::with(&listed.collect::<Vec<_>>(), &[]);
     let scan = |format: &str| {
         let output = volumeviz(&["scan", "--docker", path(&engine.socket()), "--output", format]);
         assert_eq!(text(&output.stderr), "");

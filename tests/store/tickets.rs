@@ -124,7 +124,7 @@ async fn bodies_are_not_read_beyond_their_bound_and_nobody_is_waited_for() {
         };
         let mut head = [0; 12];
         let read = async { reading.read_exact(&mut head).await.map(|_| ()) };
-        let (_, answered) =
+        let ((), answered) =
             tokio::time::timeout(PATIENCE, async { tokio::join!(write, read) }).await.expect("it hangs up");
         assert!(answered.is_err() || &head == b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&head));
         // What buffers of the kernel hold.
