@@ -98,21 +98,16 @@ fn labels(count: usize, value: &str) -> Value {
 }
 
 /// Docker's own fields of a volume, and these labels.
-fn volume(n: usize, labels: &Value) -> Value {
-    let name = format!("volume-{n:05}");
-    let mountpoint = format!("/var/lib/docker/volumes/{name}/_data");
-    json!({"CreatedAt": "2026-01-01T00:00:00Z", "Driver": "local", "Labels": labels, "Mountpoint": mountpoint, "Name": name,
-           "Options": null, "Scope": "local"})
+fn volume(labels: &Value) -> Value {
+    json!({"CreatedAt": "2026-01-01T00:00:00Z", "Driver": "local", "Labels": labels, "Mountpoint": "/var/lib/docker/volumes/NAME/_data",
+           "Name": "NAME", "Options": null, "Scope": "local"})
 }
 
 #[test]
 fn ten_thousand_volumes_are_read_within_the_limits() {
     for (count, length) in [(10, 50), (20, 100)] {
-        let labels = labels(count, &"v".repeat(length));
-        let engine = of_volumes(move || {
-            let labels = labels.clone();
-            volumes(10_000, move |n| volume(n, &labels))
-        });
+        let like = volume(&labels(count, &"v".repeat(length)));
+        let engine = of_volumes(move || volumes(10_000, &like));
         let (code, out, err) = listed(&format!("10000 volumes with {count} labels of {length} bytes"), &engine);
         assert_eq!((code, err.as_str(), out.lines().count()), (Some(2), "", 10_001), "none of them is on this machine");
     }
@@ -120,19 +115,17 @@ fn ten_thousand_volumes_are_read_within_the_limits() {
 
 #[test]
 fn a_label_of_a_megabyte_is_read_within_the_limits() {
-    let engine =
-        of_volumes(|| volumes(25, |n| volume(n, &json!({"big": "v".repeat(1 << 20), "k".repeat(1 << 20): "v"}))));
+    let like = volume(&json!({"big": "v".repeat(1 << 20), "k".repeat(1 << 20): "v"}));
+    let engine = of_volumes(move || volumes(25, &like));
     let (code, out, err) = listed("25 volumes with labels of 1 MiB", &engine);
     assert_eq!((code, err.as_str(), out.lines().count()), (Some(2), "", 26));
 }
 
 #[test]
 fn an_answer_that_is_too_long_is_refused_by_call_and_bound() {
+    let big = volume(&json!({"big": "v".repeat(1 << 20)}));
     for (what, engine) in [
-        (
-            "10000 volumes with a label of 1 MiB",
-            of_volumes(|| volumes(10_000, |n| volume(n, &json!({"big": "v".repeat(1 << 20)})))),
-        ),
+        ("10000 volumes with a label of 1 MiB", of_volumes(move || volumes(10_000, &big))),
         ("a label without an end", of_volumes(|| endless("{\"Volumes\":[{\"Name\":\"v\",\"Labels\":{\"big\":\""))),
         ("a field that nobody asked for", of_volumes(|| endless("{\"Other\":\""))),
     ] {
@@ -143,10 +136,9 @@ fn an_answer_that_is_too_long_is_refused_by_call_and_bound() {
 /// Where one list has been kept and the other comes in one piece.
 #[test]
 fn the_worst_of_both_lists_stays_within_the_limits() {
-    let labels = labels(20, &"v".repeat(100));
+    let like = volume(&labels(20, &"v".repeat(100)));
     let engine = Engine::start(move |path| {
-        let labels = labels.clone();
-        let listed = volumes(10_000, move |n| volume(n, &labels));
+        let listed = volumes(10_000, &like);
         (200, if path == "/volumes" { listed } else { endless("[{\"Id\":\"c\",\"Labels\":{\"big\":\"") })
     });
     is_too_long("10000 volumes, and a container with a label without an end", &engine, "list containers");
@@ -168,17 +160,13 @@ fn is_too_long(what: &str, engine: &Engine, call: &str) {
 #[test]
 fn an_answer_that_takes_too_much_memory_is_refused_by_call_and_bound() {
     let tiny: Value = (0..256).map(|n| (format!("{n}"), json!(""))).collect::<serde_json::Map<_, _>>().into();
-    let labelled = of_volumes(move || {
-        let tiny = tiny.clone();
-        volumes(20_000, move |n| volume(n, &tiny))
-    });
-    let bare = of_volumes(|| volumes(300_000, |n| volume(n, &Value::Null)));
-    let mounts: Value = vec![json!({"Name": "v"}); 4000].into();
+    let (labelled, bare) = (volume(&tiny), volume(&Value::Null));
+    let labelled = of_volumes(move || volumes(20_000, &labelled));
+    let bare = of_volumes(move || volumes(300_000, &bare));
+    let container = json!({"Id": "c", "Mounts": vec![json!({"Name": "v"}); 4000]}).to_string();
     let containers = Engine::start(move |path| {
-        let mounts = mounts.clone();
-        let listed = (0..1000).map(move |n| {
-            format!("{}{}", if n == 0 { "[" } else { "," }, json!({"Id": n.to_string(), "Mounts": mounts})).into_bytes()
-        });
+        let listed = std::iter::once(format!("[{container}").into_bytes());
+        let listed = listed.chain(std::iter::repeat_n(format!(",{container}").into_bytes(), 1000));
         (200, if path == "/volumes" { whole("{}") } else { Box::new(listed) })
     });
     for (what, engine, call) in [

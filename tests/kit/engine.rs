@@ -54,8 +54,10 @@ pub fn whole(text: &str) -> Parts {
     Box::new(std::iter::once(text.as_bytes().to_vec()))
 }
 
-/// A list of volumes, of so many, made while it is sent.
-pub fn volumes(count: usize, volume: impl Fn(usize) -> Value + Send + 'static) -> Parts {
+/// A list of so many volumes like this one, made while it is sent; `NAME` in it is a name of each one's own.
+pub fn volumes(count: usize, like: &Value) -> Parts {
+    let like = like.to_string();
+    let volume = move |n| like.replace("NAME", &format!("volume-{n:06}"));
     let listed = (0..count).map(move |n| format!("{}{}", if n == 0 { "" } else { "," }, volume(n)).into_bytes());
     Box::new(std::iter::once(b"{\"Volumes\":[".to_vec()).chain(listed).chain([b"],\"Warnings\":null}".to_vec()]))
 }

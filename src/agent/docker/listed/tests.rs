@@ -53,7 +53,9 @@ fn what_docker_says_is_bounded_and_what_is_cut_is_flagged() {
 #[test]
 fn of_many_labels_the_first_by_key_are_kept_whatever_their_order() {
     let few: Vec<_> = (0..1000).map(|n| (format!("{n:04}"), String::new())).collect();
-    let big: Vec<_> = (0..20).map(|n| (format!("{n:04}"), "x".repeat(if n == 5 { 4000 } else { 3000 }))).collect();
+    // One that does not fit, and after it such as would.
+    let sizes = [vec![3000; 5], vec![4000], vec![10; 14]].concat();
+    let big: Vec<_> = sizes.iter().enumerate().map(|(n, size)| (format!("{n:04}"), "x".repeat(*size))).collect();
     for (labels, kept) in [(few, MAX_LABELS), (big, 5)] {
         for order in [labels.clone(), labels.iter().rev().cloned().collect(), [&labels[7..], &labels[..7]].concat()] {
             let object =
