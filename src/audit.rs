@@ -60,13 +60,19 @@ pub async fn run(args: Args) -> Result<(), Error> {
             let head = format!("{:<20}  {:<18}  {:<18}  {:<28}  DETAIL", "TIME", "ACTOR", "ACTION", "SUBJECT");
             output::print(std::iter::once(head).chain(events.iter().map(row)))?;
         }
-        Output::Json => output::print(events.iter().map(|event| serde_json::json!(event)))?,
+        Output::Json => {
+            for event in &events {
+                if !output::print_json_line(event)? {
+                    break;
+                }
+            }
+        }
     }
     Ok(())
 }
 
 fn row(event: &Event) -> String {
     let time = event.created_at.format("%Y-%m-%dT%H:%M:%SZ");
-    let (actor, subject) = (text::showable(&event.actor), text::showable(&event.subject));
-    format!("{time:<20}  {actor:<18}  {:<18}  {subject:<28}  {}", event.action, event.detail)
+    let [actor, action, subject] = [&event.actor, &event.action, &event.subject].map(|name| text::showable(name));
+    format!("{time:<20}  {actor:<18}  {action:<18}  {subject:<28}  {}", text::showable_json(&event.detail.to_string()))
 }

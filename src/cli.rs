@@ -101,7 +101,7 @@ pub fn run() -> ExitCode {
         Err(error) => return fail(error.into()),
     };
     if let Err(error) = telemetry::install(&log) {
-        eprintln!("error: {error}");
+        output::print_error(&error);
         return ExitCode::from(2);
     }
     if let Some(confinement) = confinement {
@@ -135,7 +135,7 @@ pub fn run() -> ExitCode {
 
 #[expect(clippy::needless_pass_by_value, reason = "the end of an error's way")]
 fn fail(error: Failure) -> ExitCode {
-    eprintln!("error: {error}");
+    output::print_error(&error);
     ExitCode::FAILURE
 }
 

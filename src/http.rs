@@ -129,3 +129,97 @@ async fn metrics(State(served): State<Served>) -> impl IntoResponse {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn connect() -> TcpStream {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let checks: Checks = Arc::new(Vec::new);
+        tokio::spawn(serve(listener, router(checks, Arc::new(Registry::default()))));
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    /// All that comes until the other side hangs up, which may be by a reset.
+    async fn rest(stream: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it hangs up"));
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn who_says_too_slowly_what_he_wants_is_hung_up_on() {
+        let begun = Instant::now();
+        let silent = async { rest(&mut connect().await).await };
+        let slow = async {
+            let mut stream = connect().await;
+            let (mut reading, mut writing) = stream.split();
+            let dribble = async {
+                writing.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+                while writing.write_all(b"X: y\r\n").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            };
+            let mut answer = Vec::new();
+            tokio::select! {
+                read = timeout(PATIENCE, reading.read_to_end(&mut answer)) => drop(read.expect("it hangs up")),
+                () = dribble => {}
+            }
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let idle = async {
+            let mut stream = connect().await;
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            rest(&mut stream).await
+        };
+        let (silent, slow, idle) = tokio::join!(silent, slow, idle);
+        assert!(begun.elapsed() >= HEAD_TIMEOUT, "{:?}", begun.elapsed());
+        assert!([&silent, &slow].iter().all(|answer| !answer.contains("200 OK")), "{silent} {slow}");
+        assert!(idle.starts_with("HTTP/1.1 200 OK\r\n") && idle.ends_with("ok\n"), "{idle}");
+    }
+
+    /// How many bytes are taken of a request that has no end, and what is answered.
+    async fn endless(head: &str) -> (usize, String) {
+        let mut stream = connect().await;
+        let (mut reading, mut writing) = stream.split();
+        let (part, mut taken) = (vec![b'x'; 1 << 16], 0);
+        let writing = async {
+            writing.write_all(head.as_bytes()).await.unwrap();
+            while writing.write_all(&part).await.is_ok() {
+                taken += part.len();
+            }
+        };
+        let mut answer = vec![0; 4096];
+        let reading = async {
+            let read = reading.read(&mut answer).await.unwrap_or(0);
+            String::from_utf8_lossy(&answer[..read]).into_owned()
+        };
+        let ((), answer) = timeout(PATIENCE, async { tokio::join!(writing, reading) }).await.expect("it hangs up");
+        (taken, answer)
+    }
+
+    /// What is taken is what buffers of the kernel hold.
+    #[tokio::test]
+    async fn neither_bodies_nor_heads_are_read_to_their_ends() {
+        const MOST: usize = 16 << 20;
+        for body in ["Content-Length: 1099511627776\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n"] {
+            for (request, status) in [("POST /metrics", "405"), ("PUT /api/v1/volumes", "404"), ("GET /livez", "200")] {
+                let (taken, answer) = endless(&format!("{request} HTTP/1.1\r\nHost: x\r\n{body}")).await;
+                assert!(taken <= MOST, "{taken} bytes of {request}");
+                assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+            }
+        }
+        for head in ["GET /", "GET / HTTP/1.1\r\nX: "] {
+            let (taken, answer) = endless(head).await;
+            assert!(taken <= MOST && (answer.is_empty() || answer.starts_with("HTTP/1.1 4")), "{taken}: {answer}");
+        }
+    }
+}

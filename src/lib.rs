@@ -25,3 +25,7 @@ pub mod scan;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+
+#[cfg(test)]
+#[path = "../tests/kit/hostile.rs"]
+mod hostile;

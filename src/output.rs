@@ -1,9 +1,11 @@
-//! What commands print on standard output.
+//! What commands print: results on standard output, errors on standard error. Whatever is in them, terminals obey none of it.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
+
+use crate::domain::text::{showable, showable_json};
 
 /// Standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +31,16 @@ fn try_print(lines: impl IntoIterator<Item = impl Display>) -> Result<bool, Erro
 /// Prints one JSON document for people and programs.
 pub fn print_json(document: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(document).map_err(|error| Error(error.into()))?;
-    print([text])
+    print([showable_json(&text)])
 }
 
 /// Prints one JSON document on a line of its own; `false`: its reader has enough.
 pub fn print_json_line(document: &impl Serialize) -> Result<bool, Error> {
     let text = serde_json::to_string(document).map_err(|error| Error(error.into()))?;
-    try_print([text])
+    try_print([showable_json(&text)])
+}
+
+/// Says why a command ends, in one line.
+pub fn print_error(error: &dyn Display) {
+    eprintln!("error: {}", showable(&error.to_string()));
 }

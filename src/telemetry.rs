@@ -5,9 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tracing::Subscriber;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::{self, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
+use tracing_subscriber::{EnvFilter, Layer, reload};
+
+use crate::domain::text::{showable, showable_json};
 
 /// How the process logs.
 #[derive(Debug, Clone, Args)]
@@ -107,12 +114,7 @@ pub fn install(args: &LogArgs) -> Result<(), Error> {
         None => (parse(&args.filter)?, String::new(), None),
     };
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(io::stderr);
-    // The two formats are two types.
-    let lines = match args.format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
-    };
+    let lines = lines(args.format, io::stderr().is_terminal(), io::stderr);
     tracing_subscriber::registry().with(filter).with(lines).init();
     if let Some(problem) = problem {
         tracing::error!("logs by {STAND_IN:?} instead: {problem}");
@@ -121,6 +123,53 @@ pub fn install(args: &LogArgs) -> Result<(), Error> {
     match args.filter_file.clone() {
         Some(path) => follow(path, text, set),
         None => Ok(()),
+    }
+}
+
+/// Lines for people, or for programs. Names from elsewhere are in many of them: none begins another line, and a terminal obeys none.
+fn lines<S, W>(
+    format: LogFormat,
+    in_colour: bool,
+    to: impl Fn() -> W + Send + Sync + 'static,
+) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: io::Write + 'static,
+{
+    // The two formats are two types.
+    match format {
+        LogFormat::Json => {
+            let lines = fmt::Layer::default().with_writer(move || ShowableJson(to())).json();
+            lines.flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        }
+        LogFormat::Text => {
+            fmt::Layer::default().with_writer(to).fmt_fields(ShowableFields).with_ansi(in_colour).boxed()
+        }
+    }
+}
+
+/// Fields as they usually are, and showable.
+struct ShowableFields;
+
+impl<'a> FormatFields<'a> for ShowableFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'a>, fields: R) -> std::fmt::Result {
+        let mut told = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut told), fields)?;
+        writer.write_str(&showable(&told))
+    }
+}
+
+/// Passes on events, which come one by one and whole.
+struct ShowableJson<W>(W);
+
+impl<W: io::Write> io::Write for ShowableJson<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.0.write_all(showable_json(&String::from_utf8_lossy(event)).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -167,7 +216,73 @@ fn follow(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::hostile::{TEXTS, harm};
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(event)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// Its lines, when each text is logged in all the ways there are.
+        fn of_everything(format: LogFormat, in_colour: bool) -> Vec<String> {
+            let log = Self::default();
+            let to = log.clone();
+            let lines = lines(format, in_colour, move || to.clone());
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                for text in TEXTS {
+                    let error = io::Error::other(*text);
+                    let within = tracing::info_span!("within", %text, debugged = ?text, plain = text).entered();
+                    tracing::info!(%text, debugged = ?text, plain = text, %error, cause = &error as &dyn std::error::Error, "{text}");
+                    drop(within);
+                }
+            });
+            let logged = log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            String::from_utf8(logged).unwrap().split_terminator('\n').map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_which_a_terminal_obeys_nothing() {
+        let lines = Log::of_everything(LogFormat::Text, false);
+        assert_eq!(lines.len(), TEXTS.len());
+        assert_eq!(lines.iter().flat_map(|line| harm(line)).collect::<Vec<_>>(), [""; 0]);
+        assert!(lines[0].contains(r" text=\u{1b}[2J "), "{}", lines[0]);
+
+        let lines = Log::of_everything(LogFormat::Text, true);
+        assert_eq!(lines.len(), TEXTS.len());
+        let colours = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[2m", "\u{1b}[32m", "\u{1b}[3m"];
+        let plain = lines.iter().map(|line| colours.iter().fold(line.clone(), |line, colour| line.replace(colour, "")));
+        assert_eq!(plain.flat_map(|line| harm(&line)).collect::<Vec<_>>(), [""; 0]);
+    }
+
+    #[test]
+    fn an_event_in_json_is_one_line_that_says_what_was_logged() {
+        let lines = Log::of_everything(LogFormat::Json, false);
+        assert_eq!(lines.len(), TEXTS.len());
+        for (line, text) in lines.iter().zip(TEXTS) {
+            assert_eq!(harm(line), [""; 0]);
+            let event: Value = serde_json::from_str(line).unwrap();
+            for found in [&event["message"], &event["text"], &event["plain"], &event["error"], &event["span"]["plain"]]
+            {
+                assert_eq!(found, text, "{line}");
+            }
+        }
+    }
 
     #[test]
     fn a_problem_is_news_until_it_was_told_and_again_once_it_was_over() {

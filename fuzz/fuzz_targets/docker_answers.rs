@@ -10,12 +10,11 @@ use volumeviz::agent::docker::{Inventory, MAX_DESTINATION, MAX_KEY, MAX_LABELS, 
 use volumeviz::domain::contract::{InventoryContainer, InventoryVolume};
 
 fuzz_target!(|json: &[u8]| {
-    let Ok(mut said) = serde_json::from_slice::<Value>(json) else { return };
-    let mut said = |what: &str| said.get_mut(what).map_or(Value::Null, Value::take);
-    let info = serde_json::from_value(said("info")).unwrap_or_default();
-    let volumes = serde_json::from_value(said("volumes")).unwrap_or_default();
-    let containers = serde_json::from_value(said("containers")).unwrap_or_default();
-    let Inventory { engine, volumes, containers } = Inventory::of(info, volumes, containers);
+    let Ok(said) = serde_json::from_slice::<Value>(json) else { return };
+    let said = |what: &str| said.get(what).unwrap_or(&Value::Null).to_string();
+    let [info, volumes, containers] = ["info", "volumes", "containers"].map(said);
+    let decoded = Inventory::decode(info.as_bytes(), volumes.as_bytes(), containers.as_bytes());
+    let Ok(Inventory { engine, volumes, containers }) = decoded else { return };
     fits(&engine.id, MAX_NAME);
     fits(&engine.version, MAX_NAME);
     fits(&engine.data_root, MAX_PATH);

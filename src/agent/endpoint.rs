@@ -1,8 +1,10 @@
 //! `POST /v1/jobs`: the controller offers a ticket, the agent claims it from the database before it answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -11,12 +13,23 @@ use axum::{Json, Router};
 use super::{Agent, Claimed};
 use crate::domain::dispatch::{Answer, MAX_BODY_BYTES, Offer, PATH};
 
+/// How long an offer may take to come, which is a packet.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The endpoint.
 pub fn router(agent: Arc<Agent>) -> Router {
     Router::new().route(PATH, post(offered)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(agent)
 }
 
-async fn offered(State(agent): State<Arc<Agent>>, body: axum::body::Bytes) -> Response {
+async fn offered(State(agent): State<Arc<Agent>>, request: Request) -> Response {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refused)) => return refused.into_response(),
+        Err(_) => {
+            let message = format!("the offer did not come within {BODY_TIMEOUT:?}");
+            return answer(StatusCode::REQUEST_TIMEOUT, "InvalidOffer", message);
+        }
+    };
     let offer = match serde_json::from_slice::<Offer>(&body) {
         Ok(offer) if offer.v == 1 => offer,
         Ok(offer) => {

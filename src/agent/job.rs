@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::docker::{self, Inventory};
+use super::docker::{self, Inventory, Weight};
 use super::measure::{Measurer, Target};
 use super::session::{Error as SessionError, Session};
 use super::{Agent, Slot};
@@ -25,6 +25,8 @@ use crate::domain::work::Mode;
 /// How long a Docker Engine that does not answer is waited for: it restarts in less.
 const DOCKER_PATIENCE: Duration = Duration::from_secs(60);
 const DOCKER_RETRY: Duration = Duration::from_secs(2);
+/// Memory of the rows of one call for the inventory, of which copies are made on the way to the database.
+const MAX_BATCH_WEIGHT: usize = 4 << 20;
 /// Results held while the database is away, in KiB; when they are full, measuring waits.
 const HELD_KIB: usize = 8 * 1024;
 
@@ -202,15 +204,30 @@ async fn send_inventory(session: &Session, inventory: &Inventory) -> Result<Vec<
         containers: containers.to_vec(),
         totals: None,
     };
-    for volumes in inventory.volumes.chunks(MAX_BATCH_ROWS) {
+    for volumes in batches(&inventory.volumes) {
         session.inventory(chunk(volumes, &[])).await?;
     }
-    for containers in inventory.containers.chunks(MAX_BATCH_ROWS) {
+    for containers in batches(&inventory.containers) {
         session.inventory(chunk(&[], containers)).await?;
     }
     let totals =
         InventoryTotals { volumes: to_i64(inventory.volumes.len()), containers: to_i64(inventory.containers.len()) };
     Ok(session.inventory(InventoryBody { totals: Some(totals), ..chunk(&[], &[]) }).await?)
+}
+
+/// Parts of at most [`MAX_BATCH_ROWS`] rows, and of at most [`MAX_BATCH_WEIGHT`] where they have more than one.
+fn batches<T: Weight>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut weight = 0_usize;
+        let fits = |row: &&T| {
+            weight = weight.saturating_add(row.weight());
+            weight <= MAX_BATCH_WEIGHT
+        };
+        let count = rows.iter().take(MAX_BATCH_ROWS).take_while(fits).count().max(1);
+        let (batch, rest) = rows.split_at_checked(count)?;
+        rows = rest;
+        Some(batch)
+    })
 }
 
 /// A result that waits to be sent, and the share of [`HELD_KIB`] it takes.
@@ -299,5 +316,22 @@ mod tests {
         assert!(seen("/data/docker", &listed("local", true)) && seen("/data/docker/", &listed("local", true)));
         assert!(!seen("/var/lib/docker", &listed("local", true)));
         assert!(seen("/var/lib/docker", &listed("local", false)) && seen("/var/lib/docker", &listed("rclone", true)));
+    }
+
+    impl Weight for usize {
+        fn weight(&self) -> usize {
+            *self
+        }
+    }
+
+    #[test]
+    fn batches_have_no_more_rows_or_weight_than_they_may_and_leave_nothing_out() {
+        let sizes = |rows: &[usize]| batches(rows).map(<[usize]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&[1; 1001]), [MAX_BATCH_ROWS, MAX_BATCH_ROWS, 1]);
+        assert_eq!(sizes(&[MAX_BATCH_WEIGHT / 2; 5]), [2, 2, 1]);
+        let heavy = [1, usize::MAX, MAX_BATCH_WEIGHT, 1];
+        assert_eq!(sizes(&heavy), [1, 1, 1, 1], "one that is heavier goes alone");
+        assert_eq!(batches(&heavy).flatten().copied().collect::<Vec<_>>(), heavy);
     }
 }

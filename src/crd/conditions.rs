@@ -3,6 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::domain::text::showable;
+
 /// The object does what its spec asks for (one-shot: it is done).
 pub const READY: &str = "Ready";
 /// Work is under way (kstatus: present only when true).
@@ -151,12 +153,14 @@ pub fn to_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// Cuts a text to `max` characters, marking the cut.
+/// Text as a status or an Event tells it: `kubectl` prints it into terminals, so nothing in it is obeyed; and cut to `max` characters,
+/// marking the cut.
 pub fn shorten(text: &str, max: usize) -> String {
-    if text.chars().count() <= max {
-        return text.to_owned();
+    let shown = showable(text);
+    if shown.chars().count() <= max {
+        return shown;
     }
-    text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+    shown.chars().take(max.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -182,5 +186,6 @@ mod tests {
     fn long_messages_are_cut_at_a_character() {
         assert_eq!(shorten("ääää", 3), "ää…");
         assert_eq!(shorten("äää", 3), "äää");
+        assert_eq!(shorten("a\u{1b}]8;;", 8), "a\\u{1b}…");
     }
 }

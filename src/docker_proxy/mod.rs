@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use check::{Unwell, check};
 
-use crate::agent::docker::{DEFAULT_SOCKET, NO_SOCKET, PROXY_SOCKET, no_socket};
+use crate::agent::docker::{DEFAULT_SOCKET, MAX_ANSWER, NO_SOCKET, PROXY_SOCKET, no_socket};
 use crate::http;
 
 /// An agent asks one thing after the other; more at a time would only load dockerd.
@@ -39,8 +39,8 @@ const MOST_AT_A_TIME: usize = 4;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// An agent asks at once.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of an answer: 20,000 containers with 3 kB each. An agent holds it in memory.
-const MAX_ANSWER: usize = 64 << 20;
+/// Bytes of an answer: more than an agent reads, so that its own error is the one that is told.
+const MAX_PASSED_ON: usize = MAX_ANSWER + (1 << 20);
 /// Bytes of a refused path in the log.
 const MAX_LOGGED: usize = 200;
 
@@ -177,7 +177,7 @@ impl Proxy {
         *request.uri_mut() = asked.into();
         request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("docker"));
         let (parts, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).map_err(cut).map_frame(move |frame| {
+        let body = Limited::new(body, MAX_PASSED_ON).map_err(cut).map_frame(move |frame| {
             let _until_the_end = &turn;
             frame
         });
@@ -202,7 +202,7 @@ impl Proxy {
 /// The head of the answer is sent by now: only the log can say why the rest does not come.
 fn cut(error: axum::BoxError) -> axum::BoxError {
     if error.is::<LengthLimitError>() {
-        tracing::warn!("cut an answer of Docker's: it is longer than {MAX_ANSWER} bytes");
+        tracing::warn!("cut an answer of Docker's: it is longer than {MAX_PASSED_ON} bytes");
     } else {
         tracing::warn!("an answer of Docker's ended early: {error}");
     }

@@ -103,7 +103,7 @@ enum Error {
 /// Scans and prints; the exit code tells how complete it is.
 pub async fn run(args: Args) -> ExitCode {
     scan(args).await.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        output::print_error(&error);
         ExitCode::from(2)
     })
 }

@@ -153,6 +153,9 @@ mod tests {
 
     #[test]
     fn no_name_is_obeyed() {
+        for name in crate::hostile::TEXTS {
+            assert_eq!(crate::hostile::harm(&line(name, 200)), [""; 0]);
+        }
         assert!(line("a\u{1b}[2Jb\r", 80).starts_with("a\\u{1b}[2Jb\\r: "));
     }
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../kit/engine.rs"]
+mod engine;
+mod floods;
 mod process;
 
 use std::io::{Read, Write};

@@ -15,7 +15,10 @@ mod access;
 #[path = "../store/database.rs"]
 mod database;
 mod endpoints;
+#[path = "../kit/hostile.rs"]
+mod hostile;
 mod limits;
+mod names;
 
 use std::sync::Arc;
 use std::time::Duration;

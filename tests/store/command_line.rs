@@ -4,6 +4,7 @@ use std::process::Command;
 
 use volumeviz::migrate;
 
+use super::hostile_texts::{TEXTS, harm};
 use super::*;
 
 /// Exit code, standard output, standard error.
@@ -139,4 +140,25 @@ async fn audit_lists_what_was_done() {
     assert_eq!((event["action"].as_str(), event["actor"].as_str()), (Some("RunPlanned"), Some("vv_controller")));
     let (code, _, err) = volumeviz(&database, database::AGENT, &["audit"]);
     assert!(code == Some(1) && err.contains("unable to list audit events: the database role lacks rights"), "{err}");
+}
+
+#[tokio::test]
+async fn of_an_event_no_terminal_obeys_anything() {
+    let database = Database::new().await;
+    let texts: Vec<String> = TEXTS.iter().map(|text| text.replace('\0', "")).collect();
+    for text in &texts {
+        let event = "INSERT INTO audit_events (action, subject, detail) VALUES ('SpecSeen', $1, jsonb_build_object($1::text, $1::text))";
+        sqlx::query(event).bind(text).execute(&mut **database.controller().await).await.unwrap();
+    }
+    let limit = texts.len().to_string();
+    let (_, table, _) = volumeviz(&database, database::READONLY, &["audit", "--limit", &limit]);
+    let lines: Vec<&str> = table.strip_suffix('\n').unwrap().split('\n').collect();
+    assert_eq!((lines.iter().flat_map(|line| harm(line)).collect::<Vec<_>>(), lines.len()), (vec![], texts.len() + 1));
+    let (_, json, _) = volumeviz(&database, database::READONLY, &["audit", "--limit", &limit, "--output", "json"]);
+    let lines: Vec<&str> = json.strip_suffix('\n').unwrap().split('\n').collect();
+    assert_eq!((lines.iter().flat_map(|line| harm(line)).collect::<Vec<_>>(), lines.len()), (vec![], texts.len()));
+    for (line, text) in lines.iter().rev().zip(&texts) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&event["subject"], &event["detail"]), (&json!(text), &json!({ text.as_str(): text })));
+    }
 }

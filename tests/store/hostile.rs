@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use volumeviz::agent::docker;
 use volumeviz::domain::text;
-use volumeviz::store::{Store, volumes};
+use volumeviz::store::filter::VolumeFilter;
+use volumeviz::store::page::{Page, VolumeList};
+use volumeviz::store::{Labels, Store, volumes};
 
+use super::hostile_texts::TEXTS;
 use super::*;
 
 /// A job of which volume `v` was listed.
@@ -21,19 +24,33 @@ async fn listed<'a>(database: &'a Database, listed: &[InventoryVolume]) -> (Uuid
 #[tokio::test]
 async fn names_and_labels_are_data() {
     let database = Database::new().await;
-    let names = ["'; DROP TABLE volumes; --", "$1", "%", "\\", "a\nb", "\u{202e}evil", "{\"a\":1}", "'' OR 1=1", "😀"];
+    // As an agent hands them on.
+    let names: Vec<_> = TEXTS.iter().filter(|text| !text.is_empty()).map(|text| text::storable(text)).collect();
+    let labels = |name: &str| [(name.to_owned(), name.to_owned())].into();
     let volumes: Vec<_> = names
         .iter()
-        .map(|name| InventoryVolume { labels: [((*name).to_owned(), (*name).to_owned())].into(), ..volume(name) })
+        .map(|name| InventoryVolume {
+            labels: labels(name),
+            options: labels(name),
+            driver: name.to_string(),
+            ..volume(name)
+        })
         .collect();
     let (ticket, agent) = listed(&database, &volumes).await;
     let results: Vec<_> = names.iter().map(|name| result(name, 1)).collect();
     assert_eq!(agent.report(ticket, &results).await, Reply::Ok);
     let mut conn = database.controller().await;
-    for name in names {
+    for name in &names {
         let volume = volumes::find(&mut conn, &format!("n1/{name}")).await.unwrap().expect(name);
-        assert_eq!(volume.labels.0.get(name).map(String::as_str), Some(name));
+        assert_eq!(
+            (volume.labels.0, volume.options.0, &volume.driver),
+            (labels(name), labels(name), &name.to_string())
+        );
         assert_eq!(volume.allocated_bytes, Some(1));
+        let filter = VolumeFilter { labels: Labels(labels(name)), ..VolumeFilter::default() };
+        let list = VolumeList { filter, ..VolumeList::default() };
+        let found = volumes::list(&mut conn, &list, &Page::first(10)).await.unwrap();
+        assert_eq!(found.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), [name.as_ref()]);
     }
 }
 

@@ -22,10 +22,13 @@ mod contents;
 mod controller;
 mod database;
 mod fencing;
+mod floods;
 mod grants;
 mod history;
 mod history_check;
 mod hostile;
+#[path = "../kit/hostile.rs"]
+mod hostile_texts;
 mod inventory;
 mod job;
 mod life;

@@ -1,11 +1,16 @@
 //! Who may speak to an agent, and what it makes of what it is told.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use volumeviz::controller::certificates::plan::{Certificates, Data};
 use volumeviz::domain::dispatch::{MAX_BODY_BYTES, PATH};
@@ -86,6 +91,62 @@ async fn what_is_no_offer_is_refused_before_the_database_is_asked() {
     ] {
         assert_eq!(ask(address, &ours.controller, &body).await.unwrap(), status, "{body:.100}");
     }
+}
+
+/// A TLS connection of the controller's.
+async fn connect(address: SocketAddr, credentials: &Credentials) -> TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(credentials.authorities.as_bytes()).unwrap()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(credentials.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+    let config = config.with_client_auth_cert(vec![certificate], key).unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = tls::host(address.ip()).try_into().unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+/// Who has proved that he is the controller may still not send what he likes, and who has not is not waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_are_not_read_beyond_their_bound_and_nobody_is_waited_for() {
+    let (database, node, ours) = (Database::new().await, Node::new(), issued());
+    let address = start(&node, &ours, &database, CancellationToken::new());
+    answers(address, &ours.controller).await;
+    for body in ["Content-Length: 1099511627776\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n"] {
+        let mut stream = connect(address, &ours.controller).await;
+        stream.write_all(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\n{body}").as_bytes()).await.unwrap();
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let mut taken = 0;
+        let write = async {
+            while writing.write_all(&[b'x'; 1 << 14]).await.is_ok() {
+                taken += 1 << 14;
+            }
+        };
+        let mut head = [0; 12];
+        let read = async { reading.read_exact(&mut head).await.map(|_| ()) };
+        let ((), answered) =
+            tokio::time::timeout(PATIENCE, async { tokio::join!(write, read) }).await.expect("it hangs up");
+        assert!(answered.is_err() || &head == b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&head));
+        // What buffers of the kernel hold.
+        assert!(taken <= 16 << 20, "{taken} bytes");
+    }
+    let hung_up = async |what: &str, stream: &mut (dyn AsyncRead + Unpin + Send)| {
+        let mut answer = Vec::new();
+        drop(tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect(what));
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{what}: {}", String::from_utf8_lossy(&answer));
+    };
+    let (mut silent, mut slow) = (TcpStream::connect(address).await.unwrap(), connect(address, &ours.controller).await);
+    slow.write_all(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\n").as_bytes()).await.unwrap();
+    let mut unsent = connect(address, &ours.controller).await;
+    unsent
+        .write_all(format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{").as_bytes())
+        .await
+        .unwrap();
+    tokio::join!(
+        hung_up("no handshake", &mut silent),
+        hung_up("half a head", &mut slow),
+        hung_up("half a body", &mut unsent)
+    );
 }
 
 /// A flood of tickets that are none: each is refused, and the agent takes the one that is.

@@ -288,6 +288,56 @@ mod tests {
         );
     }
 
+    /// Name, labels and value.
+    type Sample<'a> = (&'a str, Vec<(&'a str, String)>, i64);
+
+    /// A sample, read as Prometheus reads it.
+    fn sample(line: &str) -> Option<Sample<'_>> {
+        let (name, mut rest) = line.split_once('{')?;
+        let mut labels = Vec::new();
+        loop {
+            let (label, quoted) = rest.split_once("=\"")?;
+            let (mut value, mut characters) = (String::new(), quoted.char_indices());
+            let end = loop {
+                match characters.next()? {
+                    (end, '"') => break end,
+                    (_, '\\') => value.push(match characters.next()?.1 {
+                        'n' => '\n',
+                        c @ ('\\' | '"') => c,
+                        _ => return None,
+                    }),
+                    (_, c) => value.push(c),
+                }
+            };
+            labels.push((label, value));
+            rest = &quoted[end + 1..];
+            match rest.strip_prefix(',') {
+                Some(more) => rest = more,
+                None => return Some((name, labels, rest.strip_prefix("} ")?.parse().ok()?)),
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_names_there_are_a_sample_is_a_line_with_its_labels() {
+        let named = |name: &&str| VolumeContents { node: (*name).to_owned(), ..volume(name) };
+        let shown = known(crate::hostile::TEXTS.iter().map(named).collect(), node(1, Some(1)));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(shown));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let of_volumes = text.split('\n').filter(|line| line.starts_with("volume_files{"));
+        let told: Vec<_> = of_volumes.map(|line| sample(line).unwrap_or_else(|| panic!("{line:?}"))).collect();
+        let expected = crate::hostile::TEXTS
+            .iter()
+            .map(|name| ("volume_files", vec![("node", (*name).to_owned()), ("volume", (*name).to_owned())], 2));
+        assert_eq!(told, expected.collect::<Vec<_>>());
+        let others =
+            text.split('\n').filter(|line| !line.starts_with("# ") && !line.starts_with("volume_") && !line.is_empty());
+        assert!(others.clone().all(|line| line.starts_with("node_")), "{:?}", others.collect::<Vec<_>>());
+        assert_eq!(text.matches("\n# EOF\n").count(), 1);
+    }
+
     #[test]
     fn only_so_many_volumes_have_series() {
         let limit = |top, all, max| super::super::VolumeSeries { top, all, max }.limit();

@@ -15,6 +15,7 @@ use super::template::Fields;
 use super::webhook;
 use crate::domain::alert::Severity;
 use crate::domain::alert::notification::{Notification, Occasion, Subject};
+use crate::domain::text::showable;
 
 const PATH: &str = "api/v2/alerts";
 /// How long Alertmanager keeps an alert that it is not told of again: so long may this installation be away.
@@ -66,6 +67,7 @@ fn alert<'a>(notification: &'a Notification, subject: &'a Subject, now: DateTime
         ("volume", subject.volume.as_deref()),
         ("volumeviz_alert_uid", Some(notification.alert_uid.as_str())),
     ];
+    // Labels say which alert it is, as they are; annotations are read by people.
     let annotations = [
         ("summary", Some(format!("{}: {}", notification.alert, subject.name()))),
         ("description", Some(format!("{}: {}", subject.name(), subject.message))),
@@ -74,7 +76,7 @@ fn alert<'a>(notification: &'a Notification, subject: &'a Subject, now: DateTime
     let (starts_at, ends_at) = times(notification.event, subject, now);
     Alert {
         labels: labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
-        annotations: annotations.into_iter().filter_map(|(name, text)| Some((name, text?))).collect(),
+        annotations: annotations.into_iter().filter_map(|(name, text)| Some((name, showable(&text?)))).collect(),
         starts_at,
         ends_at,
     }

@@ -24,7 +24,7 @@ pub(super) async fn write(client: &Client, pod_name: &str, notification: &Notifi
     }
 }
 
-fn event(pod_name: &str, notification: &Notification, now: Timestamp) -> Event {
+pub(super) fn event(pod_name: &str, notification: &Notification, now: Timestamp) -> Event {
     let (type_, reason) = match notification.event {
         Occasion::Firing => ("Warning", "AlertFiring"),
         Occasion::Reminder => ("Warning", "AlertStillFiring"),

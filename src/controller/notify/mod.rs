@@ -10,6 +10,8 @@ mod changes;
 mod courier;
 mod event;
 pub mod guard;
+#[cfg(test)]
+mod hostile;
 mod metrics;
 mod outbox;
 pub mod post;

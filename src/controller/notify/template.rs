@@ -32,6 +32,11 @@ impl From<minijinja::Error> for Problem {
 }
 
 impl Problem {
+    /// Whether less to tell would have been told.
+    pub fn is_too_much(&self) -> bool {
+        matches!(self, Self::TooLong(_) | Self::At { what: ErrorKind::OutOfFuel, .. })
+    }
+
     /// The same for a template that is only this line of a key.
     pub fn in_line(self, line: usize) -> Self {
         match self {

@@ -1,5 +1,7 @@
 //! Webhooks: the notification's JSON by POST, with the headers and the body that the Secret has templates for.
 
+use std::borrow::Cow;
+
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::post::Post;
@@ -19,8 +21,7 @@ const MAX_HEADER: usize = 4096;
 pub fn post(destination: &Destination, notification: &Notification) -> Result<Post, Error> {
     let fields = Fields::from(notification);
     let body = if destination.has_body {
-        let made = destination.templates.render(BODY, &fields, MAX_BODY);
-        made.map_err(|problem| destination.invalid(BODY, Invalid::Template(problem)))?
+        body(destination, notification)?
     } else {
         serde_json::json!(notification).to_string()
     };
@@ -31,6 +32,22 @@ pub fn post(destination: &Destination, notification: &Notification) -> Result<Po
         headers.insert(IDEMPOTENCY_KEY, id);
     }
     Ok(Post { target: destination.target.clone(), authorities: destination.authorities.clone(), headers, body })
+}
+
+/// What the Secret's template makes. Of subjects whose names make too much of it fewer are told: they must not keep the others from being told.
+fn body(destination: &Destination, notification: &Notification) -> Result<String, Error> {
+    let mut told = Cow::Borrowed(notification);
+    loop {
+        let count = told.subjects.len();
+        match destination.templates.render(BODY, &Fields::from(&*told), MAX_BODY) {
+            Err(problem) if problem.is_too_much() && count > 1 => {
+                let told = told.to_mut();
+                told.subjects.truncate(count / 2);
+                told.subjects_omitted += count - count / 2;
+            }
+            made => return made.map_err(|problem| destination.invalid(BODY, Invalid::Template(problem))),
+        }
+    }
 }
 
 /// The headers that the Secret asks for.
@@ -82,6 +99,18 @@ mod tests {
     }
 
     #[test]
+    fn names_that_make_too_much_of_a_body_leave_subjects_out_and_not_the_notification() {
+        let mut notification = sample::full();
+        for subject in &mut notification.subjects {
+            subject.volume = Some("\u{1}".repeat(512));
+        }
+        let told = made(&[(BODY, "[{{ subjects|tojson }}, {{ subjectsOmitted }}]")], &notification).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+        let (listed, omitted) = (told[0].as_array().unwrap().len(), told[1].as_u64().unwrap());
+        assert_eq!((listed, omitted), (50, 51));
+    }
+
+    #[test]
     fn a_mistake_names_key_and_line() {
         let problem = |entries: &[(&str, &str)]| made(entries, &sample::bare()).err().unwrap().to_string();
         assert_eq!(
@@ -92,6 +121,7 @@ mod tests {
             problem(&[(BODY, "{{ nothing }}")]),
             "Secret ns/s: key body has a mistake in line 1: undefined value"
         );
+        assert_eq!(problem(&[(BODY, "{{ 'x' * 300000 }}")]), "Secret ns/s: key body makes more than 262144 bytes");
         assert_eq!(problem(&[(HEADERS, "X: {{ 'x' * 5000 }}")]), "Secret ns/s: key headers makes more than 4096 bytes");
     }
 }

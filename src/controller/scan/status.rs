@@ -19,6 +19,10 @@ use crate::store;
 /// The largest status that is written, as JSON.
 pub const MAX_BYTES: usize = 16 * 1024;
 
+/// Both are words of ours, and in rows that others can write.
+const MAX_REASON_CHARS: usize = 64;
+const MAX_VERSION_CHARS: usize = 64;
+
 /// The whole next status. What cannot be known now (the database is away) stays as it was.
 pub fn next(scan: &VolumeScan, observed: &Observed, invalid: Option<&Invalid>) -> VolumeScanStatus {
     let mut status = scan.status.clone().unwrap_or_default();
@@ -105,7 +109,7 @@ fn finished_run(run: &store::runs::Run) -> Option<FinishedRun> {
     Some(FinishedRun {
         id: run.id,
         result,
-        reason: run.reason.clone().unwrap_or_default(),
+        reason: shorten(run.reason.as_deref().unwrap_or_default(), MAX_REASON_CHARS),
         start_time: time(run.created_at),
         completion_time: time(completed),
         duration_seconds: (completed - run.created_at).num_seconds(),
@@ -116,7 +120,7 @@ fn finished_run(run: &store::runs::Run) -> Option<FinishedRun> {
 fn failed_node(failed: &store::jobs::FailedNode) -> FailedNode {
     FailedNode {
         node: failed.node.clone(),
-        reason: failed.reason.clone(),
+        reason: shorten(&failed.reason, MAX_REASON_CHARS),
         message: shorten(&failed.message, crd::conditions::MAX_MESSAGE_CHARS),
     }
 }
@@ -139,10 +143,11 @@ fn database(observed: &Observed, before: Option<&Database>) -> Database {
     let since = before
         .filter(|before| before.reason == reason)
         .map_or_else(|| Time(to_seconds(health.since)), |b| b.since.clone());
+    let version = health.server_version.as_deref().map(|version| shorten(version, MAX_VERSION_CHARS));
     Database {
         connected: health.problem.is_none(),
         reason: reason.to_owned(),
-        server_version: health.server_version.clone().or_else(|| before?.server_version.clone()),
+        server_version: version.or_else(|| before?.server_version.clone()),
         schema_version: health.schema_version.or_else(|| before?.schema_version),
         pending_migrations: health.pending_migrations.or_else(|| before?.pending_migrations),
         since,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Scope, Severity};
+use crate::domain::text::showable;
 
 /// Subjects in one notification, at most.
 pub const MAX_SUBJECTS: usize = 100;
@@ -169,7 +170,7 @@ impl Subject {
     }
 }
 
-/// The one line for people: `[Warning] big-volumes: node-1/shop-db: 48.0 MiB, limit 40.0 MiB; and 2 more`.
+/// The one line for people, which nothing in a name breaks: `[Warning] big-volumes: node-1/shop-db: 48.0 MiB, limit 40.0 MiB; and 2 more`.
 pub fn text(severity: Severity, alert: &str, occasion: Occasion, subjects: &[Subject]) -> String {
     let what = match occasion {
         Occasion::Firing => "",
@@ -181,5 +182,5 @@ pub fn text(severity: Severity, alert: &str, occasion: Occasion, subjects: &[Sub
         0 | 1 => String::new(),
         all => format!("; and {} more", all - 1),
     };
-    format!("[{}] {alert}: {what}{first}{more}", severity.as_str())
+    showable(&format!("[{}] {alert}: {what}{first}{more}", severity.as_str()))
 }

@@ -293,3 +293,24 @@ fn the_end_of_an_outage_is_told_when_its_alert_is_deleted() {
     outages.set(&author, None);
     assert!(outages.is_empty());
 }
+
+/// `kubectl` prints statuses into terminals.
+#[test]
+fn of_no_name_in_a_status_a_terminal_obeys_anything() {
+    for text in crate::hostile::TEXTS {
+        let text = || (*text).to_owned();
+        let subject = Subject {
+            node: Some("n".to_owned()),
+            volume: Some(text()),
+            message: text(),
+            ..plan::subject(&open("a", Standing::Firing, 0))
+        };
+        let delivery = Delivery { failing: 1, error: Some(text()), ..Delivery::default() };
+        let problem = Problem { reason: "SecretMissing", message: text() };
+        let mut judged = found(counts(2, 1, 0, 1), vec![subject]);
+        judged = Judged { problem: Some(problem), delivery: Some(delivery), ..judged };
+        judged.found.as_mut().unwrap().without_figure = vec![text()];
+        let status = status::next(&alert(spec(json!({}))), &judged);
+        assert_eq!(crate::hostile::harm_in(&json!(status)), [""; 0]);
+    }
+}

@@ -201,6 +201,38 @@ fn the_biggest_status_fits_its_budget() {
     assert_eq!(status.fastest_growing_omitted, Some(1_000_000 - shown));
 }
 
+/// `kubectl` prints statuses into terminals.
+#[test]
+fn of_no_name_in_a_status_a_terminal_obeys_anything() {
+    for text in crate::hostile::TEXTS {
+        let text = || (*text).to_owned();
+        let mut figures = some_figures();
+        figures.top.iter_mut().for_each(|row| row.name = text());
+        figures.fastest.iter_mut().for_each(|row| row.name = text());
+        let origin =
+            serde_json::json!({"pod": text(), "container": text(), "image": text(), "compose_project": text()});
+        figures.removable.iter_mut().for_each(|row| (row.name, row.origin) = (text(), origin.clone()));
+        let entries = figures.top_files.iter_mut().chain(&mut figures.top_directories);
+        entries.for_each(|row| (row.name, row.path) = (text(), text()));
+        let failed = FailedNode { node: "n".to_owned(), reason: text(), message: text() };
+        let mut observed = observed(Runs {
+            asked: Some(7),
+            finished: vec![ended(RunResult::Partial, &text())],
+            failed_nodes: FailedNodes { nodes: vec![failed], total: 1 },
+            figures: Some(figures),
+            figures_read: true,
+            ..Runs::default()
+        });
+        observed.database.server_version = Some(text());
+        edit_fleet(&mut observed, |fleet| fleet.forbidden = Some(text()));
+        let next = status::next(&scan(), &observed, None);
+        assert_eq!(crate::hostile::harm_in(&serde_json::json!(next)), [""; 0]);
+        let problem = DatabaseProblem { reason: "Unreachable", message: text() };
+        let away = Observed { runs: None, database: healthy().with_problem(problem, observed.now), ..observed };
+        assert_eq!(crate::hostile::harm_in(&serde_json::json!(status::next(&scan(), &away, None))), [""; 0]);
+    }
+}
+
 #[test]
 fn limits_have_the_documented_defaults() {
     let spec: VolumeScanSpec = serde_json::from_value(serde_json::json!({})).unwrap();

@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../kit/engine.rs"]
+mod engine;
+#[path = "../kit/hostile.rs"]
+mod hostile;
+mod names;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

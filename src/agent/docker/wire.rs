@@ -1,0 +1,134 @@
+//! One GET of Docker's API over its unix socket. The answer is decoded while it comes, and is never in memory as a whole.
+
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::domain::text::bounded;
+
+/// Bytes of an answer: 20,000 containers with 3 kB each.
+pub const MAX_ANSWER: usize = 64 << 20;
+/// Bytes of an answer that is an error, and of what is told of it.
+const MAX_ERROR: usize = 64 << 10;
+const MAX_MESSAGE: usize = 1024;
+/// Parts of an answer that wait to be decoded.
+const MAX_WAITING: usize = 4;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Nobody listens.
+    #[error("{0}")]
+    Connect(io::Error),
+    /// The connection broke, or what came is no HTTP.
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    /// It refuses.
+    #[error("it answered {status}: {message}")]
+    Status {
+        /// Of HTTP.
+        status: u16,
+        /// Why, in its words.
+        message: String,
+    },
+    /// More than is read.
+    #[error("its answer is longer than {MAX_ANSWER} bytes")]
+    TooLong,
+    /// Not what was asked for, or more than is kept.
+    #[error("its answer cannot be used: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// It speaks no version that is known.
+    #[error("its API version {0:?} is not known")]
+    Version(String),
+    /// The process ends.
+    #[error("decoding its answer was given up")]
+    GivenUp,
+}
+
+/// An error as Docker words it.
+#[derive(Deserialize)]
+struct Refusal {
+    message: String,
+}
+
+/// The answer to `GET path`.
+pub(super) async fn get<T>(socket: &Path, path: &str) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let stream = UnixStream::connect(socket).await.map_err(Problem::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = hyper::Uri::try_from(path).map_err(|_| Problem::Version(path.to_owned()))?;
+    request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("docker"));
+    let answer = sender.send_request(request).await?;
+    match answer.status() {
+        StatusCode::OK => decode(answer.into_body()).await,
+        status => Err(refused(status, answer.into_body()).await),
+    }
+}
+
+async fn refused(status: StatusCode, body: Incoming) -> Problem {
+    let body = Limited::new(body, MAX_ERROR).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let message = match serde_json::from_slice(&body) {
+        Ok(Refusal { message }) => message,
+        Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
+    };
+    Problem::Status { status: status.as_u16(), message: bounded(message.into(), MAX_MESSAGE).into_owned() }
+}
+
+/// On a thread that may wait, since decoding does; it ends with the answer, or with whoever waits for it.
+async fn decode<T>(mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(MAX_WAITING);
+    let reader = BufReader::new(Parts { receiver, part: Bytes::new() });
+    let decoding = tokio::task::spawn_blocking(|| serde_json::from_reader(reader));
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(part) = frame?.into_data() else { continue };
+        length = length.saturating_add(part.len());
+        if length > MAX_ANSWER {
+            return Err(Problem::TooLong);
+        }
+        if sender.send(part).await.is_err() {
+            // It was decoded as far as it could be.
+            break;
+        }
+    }
+    drop(sender);
+    Ok(decoding.await.map_err(|_| Problem::GivenUp)??)
+}
+
+/// The parts of a body, one after the other.
+struct Parts {
+    receiver: mpsc::Receiver<Bytes>,
+    part: Bytes,
+}
+
+impl Read for Parts {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.part.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(part) => self.part = part,
+                None => return Ok(0),
+            }
+        }
+        let part = self.part.split_to(buffer.len().min(self.part.len()));
+        buffer[..part.len()].copy_from_slice(&part);
+        Ok(part.len())
+    }
+}
