@@ -121,8 +121,12 @@ async fn with_controller(story: &Story, happens: impl AsyncFnOnce(&World)) -> Ve
 async fn jobs_and_how_long_the_oldest_waits_are_told_while_a_run_is_under_way() {
     const OLDEST: &str = "volumeviz_oldest_pending_job_seconds";
     let jobs = |world: &World| {
-        ["pending", "running", "succeeded", "failed", "skipped"]
-            .map(|status| world.figure(&format!("volumeviz_jobs{{status=\"{status}\"}}")).unwrap_or(-1.0))
+        ["pending", "running", "succeeded", "failed", "skipped"].map(|status| {
+            world
+                .figure(&format!("volumeviz_jobs{{status=\"{status}\"}}"))
+                .map(|jobs| jobs.to_string())
+                .unwrap_or_default()
+        })
     };
     with_controller(&PLAIN, async |world| {
         stories::both(world, Hold);
@@ -131,17 +135,17 @@ async fn jobs_and_how_long_the_oldest_waits_are_told_while_a_run_is_under_way() 
             world.edit_fleet(|fleet| agent = fleet.nodes.get_mut("node-2").unwrap().agent.take());
             agent
         };
-        world.wait("a job that waits", async || jobs(world) == [1.0, 1.0, 0.0, 0.0, 0.0]).await;
+        world.wait("a job that waits", async || jobs(world) == ["1", "1", "0", "0", "0"]).await;
         let first = world.figure(OLDEST).unwrap();
         world.wait("it to wait for longer", async || world.figure(OLDEST).unwrap() >= first + 4.0).await;
         world.edit_fleet(|fleet| fleet.nodes.get_mut("node-2").unwrap().agent = agent);
         world.until(BOTH_RUN).await;
-        world.wait("nothing to wait", async || jobs(world) == [0.0, 2.0, 0.0, 0.0, 0.0]).await;
+        world.wait("nothing to wait", async || jobs(world) == ["0", "2", "0", "0", "0"]).await;
         assert_eq!(world.figure(OLDEST), Some(0.0));
         world
             .execute("UPDATE scan_jobs SET lease_expires_at = NULL, completed_at = clock_timestamp(), status = 'failed' WHERE node = 'node-1'")
             .await;
-        world.wait("the failed one", async || jobs(world) == [0.0, 1.0, 0.0, 1.0, 0.0]).await;
+        world.wait("the failed one", async || jobs(world) == ["0", "1", "0", "1", "0"]).await;
     })
     .await;
 }

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) struct Secrets {
     pub names: Names,
-    secrets: Api<Secret>,
+    api: Api<Secret>,
     kubelet: JoinHandle<()>,
 }
 
@@ -34,23 +34,21 @@ impl Secrets {
             secrets.create(&PostParams::default(), &secret).await.unwrap();
         }
         let kubelet = tokio::spawn(bring(secrets.clone(), agent.clone(), agents));
-        Self { names: Names { controller_tls_secret: controller, agent_tls_secret: agent }, secrets, kubelet }
+        Self { names: Names { controller_tls_secret: controller, agent_tls_secret: agent }, api: secrets, kubelet }
     }
 
     /// Whether they hold what they must, so that nothing is due.
     pub(crate) async fn are_settled(&self) -> bool {
         let Names { controller_tls_secret, agent_tls_secret } = &self.names;
-        let held = Certificates::of(
-            &data(&self.secrets, controller_tls_secret).await,
-            &data(&self.secrets, agent_tls_secret).await,
-        );
+        let held =
+            Certificates::of(&data(&self.api, controller_tls_secret).await, &data(&self.api, agent_tls_secret).await);
         held.renewed(Utc::now()).unwrap() == held
     }
 
     pub(crate) async fn delete(&self) {
         self.kubelet.abort();
         for name in [&self.names.controller_tls_secret, &self.names.agent_tls_secret] {
-            self.secrets.delete(name, &DeleteParams::default()).await.unwrap();
+            self.api.delete(name, &DeleteParams::default()).await.unwrap();
         }
     }
 }

@@ -58,7 +58,9 @@ async fn cancel(line: &mut Line<'_>, record: &Recorder, run: i64, jobs: &[OpenJo
     let asked = record.now();
     let cancelled = line.call(async |conn| store::runs::cancel(conn, &[run], CancelReason::Replaced).await).await;
     if cancelled.is_err() {
-        jobs.iter().for_each(|job| record.cut(asked, job.ticket, What::Replaced));
+        for job in jobs {
+            record.cut(asked, job.ticket, What::Replaced);
+        }
     }
     let cancelled = !cancelled?.is_empty();
     ended(record, run, cancelled);

@@ -43,20 +43,20 @@ fn command_line(container: &Value) -> (Vec<String>, Vec<String>) {
     let role = cli.find_subcommand(&line[1]).unwrap_or_else(|| panic!("no subcommand {}", line[1]));
     for (name, value) in environment(container) {
         match option(role, name, value) {
-            Some(option) => line.extend(option),
+            Some(options) => line.extend(options),
             None => unknown.push(name.to_owned()),
         }
     }
     (line, unknown)
 }
 
-/// What on the command line says the same as this variable; `None`: nothing does.
-fn option(role: &Command, variable: &str, value: &str) -> Option<Option<String>> {
+/// The options that say the same as this variable; `None`: there is none.
+fn option(role: &Command, variable: &str, value: &str) -> Option<Vec<String>> {
     let arg = role.get_arguments().find(|arg| arg.get_env().is_some_and(|name| name == variable))?;
     let name = format!("--{}", arg.get_long()?);
     Some(match arg.get_action() {
-        ArgAction::SetTrue => (value == "true").then_some(name),
-        _ => Some(format!("{name}={value}")),
+        ArgAction::SetTrue => (value == "true").then_some(name).into_iter().collect(),
+        _ => vec![format!("{name}={value}")],
     })
 }
 
