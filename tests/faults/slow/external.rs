@@ -27,7 +27,7 @@ pub(super) fn external_database() -> Undo {
     let bootstrap = include_str!("../../../deploy/bootstrap.sql");
     let labels = json!({"app": "database"});
     for manifest in [
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "init", "namespace": NAMESPACE}, "data": {"bootstrap.sql": bootstrap}}),
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "database", "namespace": NAMESPACE},
             "spec": {"selector": labels, "ports": [{"port": 5432}]}}),

@@ -88,7 +88,8 @@ fn values_for_chart_testing_are_enough_and_stay_behind() {
     let said = String::from_utf8(said.unwrap().stderr).unwrap();
     assert!(!said.contains("WARN"), "{said}");
     let folder = tempfile::tempdir().unwrap();
-    let packaged = Command::new(tool("helm")).arg("package").arg(chart()).arg("--destination").arg(folder.path()).output();
+    let packaged =
+        Command::new(tool("helm")).arg("package").arg(chart()).arg("--destination").arg(folder.path()).output();
     assert!(packaged.unwrap().status.success());
     let package = folder.path().join(format!("volumeviz-{}.tgz", env!("CARGO_PKG_VERSION")));
     let listed = Command::new("tar").arg("--list").arg("--file").arg(package).output().unwrap();
