@@ -308,7 +308,7 @@ mod tests {
         let engine = Engine { id: String::new(), version: String::new(), data_root: "/data/docker".to_owned() };
         let listed = |driver: &str, selected: bool| {
             let volume = json!({"name": "v", "driver": driver, "mountpoint": "", "scope": "local", "labels": {}, "options": {},
-                "kind": "named", "selected": selected});
+                "kind": "Named", "selected": selected});
             let volumes = vec![serde_json::from_value(volume).unwrap()];
             Inventory { engine: engine.clone(), volumes, containers: Vec::new() }
         };
