@@ -116,13 +116,15 @@ fn no_log_line_has_a_whole_object() {
     let (mut count, mut found) = (0, Vec::new());
     for file in sources("src") {
         let source = fs::read_to_string(&file).unwrap();
+        // Tests log what they like.
+        let source = source.split("#[cfg(test)]").next().unwrap();
         // Else the macros go by other names, or arguments are logged as Rust writes them.
         let imported = LEVELS.map(|level| format!("use tracing::{level}"));
         let others = ["use tracing::{", "use tracing::*", "instrument", "_span!", "tracing::event!"];
         for hidden in imported.iter().map(String::as_str).chain(others) {
             assert!(!source.contains(hidden), "{}: {hidden}", file.display());
         }
-        for call in calls(&source) {
+        for call in calls(source) {
             count += 1;
             found.extend(wrong(&call).into_iter().map(|wrong| format!("{}: {wrong}", file.display())));
         }
