@@ -313,7 +313,7 @@ async fn runs_tell_when_they_last_had_results_and_how_many_nodes_failed() {
 #[tokio::test]
 async fn what_could_not_be_measured_leaves_a_sum_a_lower_bound() {
     let database = Database::new().await;
-    reported(&database, &[result("db", 500), unmeasured("elsewhere", Reason::NetworkFilesystem)]).await;
+    reported(&database, &[result("db", 500), unmeasured("elsewhere", Reason::Unreadable)]).await;
     assert_eq!(nodes(&database, SIZE, 0).await[0].sample, Sample::AtLeast(500.0));
     let candidates = nodes(&database, Rule::CandidateBytesAbove { bytes: 1 }, 0).await;
     assert_eq!(candidates[0].sample, Sample::Exactly(0.0), "it is no candidate");
