@@ -76,7 +76,7 @@ pub(super) async fn cut(database: &Database, record: &Recorder, mut rng: StdRng)
             .await
             .unwrap();
         cuts += cut;
-        tokio::time::sleep(Duration::from_millis(rng.random_range(5..60))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(20..150))).await;
     }
     cuts
 }
