@@ -21,7 +21,7 @@ fn value<'a>(status: &'a str, name: &str) -> &'a str {
 fn agents_and_proxies_can_do_no_more_than_they_must() {
     in_node("node-1", "docker run --detach --name beside busybox sleep 1000 >/dev/null");
     for (subcommand, capabilities) in [("agent", CAP_DAC_READ_SEARCH), ("docker-proxy", NONE)] {
-        let pid = pid("node-1", &format!("^/volumeviz {subcommand}"));
+        let pid = pid("node-1", &format!("^/volumeviz {subcommand}$"));
         for thread in in_node("node-1", &format!("ls /proc/{pid}/task")).lines() {
             let status = in_node("node-1", &format!("cat /proc/{pid}/task/{thread}/status"));
             for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
@@ -104,6 +104,8 @@ fn rights_in_kubernetes_are_exactly_these() {
         ("volumeviz-controller", "default"),
         ("volumeviz-controller", "kube-system"),
         ("volumeviz-agent", "volumeviz"),
+        ("volumeviz-database", "volumeviz"),
+        ("volumeviz-backup", "volumeviz"),
         ("default", "volumeviz"),
     ] {
         let rights = |home: &str, account: &str| {
@@ -128,6 +130,20 @@ fn rights_in_kubernetes_are_exactly_these() {
     }
     let expected = include_str!("rights.txt");
     assert!(told == expected, "tests/e2e/rights.txt is to be:\n{told}");
+}
+
+/// The owner's login of the database and the rights in Kubernetes are never in one process.
+#[test]
+fn of_a_controllers_containers_one_has_a_token() {
+    let token = "root/var/run/secrets/kubernetes.io/serviceaccount/token";
+    for (subcommand, expected) in [("controller", 2), ("maintain", 0)] {
+        let look = format!(
+            "for p in $(pgrep -f '^/volumeviz {subcommand}'); do echo seen; ls /proc/$p/{token} 2>/dev/null || true; done"
+        );
+        let told: String = ["node-1", "node-2", "node-3"].map(|node| in_node(node, &look) + "\n").concat();
+        assert_eq!(told.matches("seen").count(), 2, "{subcommand}: {told}");
+        assert_eq!(told.matches(token).count(), expected, "{subcommand}: {told}");
+    }
 }
 
 /// Secrets of the installation that must not be seen: passwords, keys, tokens, a receiver's address and header.
