@@ -112,7 +112,13 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 	@cargo test --locked --no-run --test faults
 	@tests/with-cluster cargo test --locked --test faults -- --test-threads=1 --nocapture --skip slow::
 
-test: lint dependencies arm64 test-unit fuzz test-store test-api test-notify test-e2e test-faults-fast ## Set up, and run every test but the slow faults
+# What only compiles and computes is done beside the cluster, whose tests mostly wait.
+BESIDE := target/beside.log
+test: lint dependencies test-unit test-store test-api test-notify ## Set up, and run every test but the slow faults
+	@nice -n 19 $(MAKE) fuzz arm64 >$(BESIDE) 2>&1 & other=$$!; \
+	  $(MAKE) test-e2e test-faults-fast && status=0 || status=$$?; \
+	  wait $$other || status=$$?; \
+	  cat $(BESIDE); exit $$status
 
 release: setup ## Make the files of a release from what is committed, for amd64 and arm64, into target/release-VERSION
 	$(call say,Release)
