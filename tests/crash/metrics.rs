@@ -75,8 +75,10 @@ async fn figures_are_told_after_a_run_and_not_while_the_database_is_away() {
 
         let problem = DatabaseProblem { reason: "Unreachable", message: "by the test".to_owned() };
         health.send_modify(|health| *health = health.clone().with_problem(problem, Timestamp::now()));
-        world.wait("all but the time of the last success to end", async || series(&context).len() == 1).await;
-        assert!(series(&context)[0].0.starts_with("scan_last_success_timestamp_seconds{"), "{:?}", series(&context));
+        world.wait("all but the times of the last runs to end", async || series(&context).len() == 2).await;
+        let times = ["scan_last_success_timestamp_seconds{", "scan_last_run_timestamp_seconds{"];
+        let left = series(&context);
+        assert!(times.iter().all(|time| left.iter().any(|(series, _)| series.starts_with(time))), "{left:?}");
 
         health.send_replace(DatabaseHealth::reached_for(Duration::from_secs(60), Timestamp::now()));
         let all = ["node_volumes{", "volume_files{", "scan_volumes{"];
