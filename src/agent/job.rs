@@ -139,10 +139,10 @@ async fn measure_node(agent: &Agent, session: &Session, claim: &Claim, tracker: 
     let mut inventory = list(agent, session.deadline()).await?;
     select(&mut inventory, &matcher);
     let fresh = send_inventory(session, &inventory).await?;
-    if claim.work.mode != Mode::Inventory {
-        can_see(agent.docker.data_root(), &inventory)?;
-    }
     let selected: Vec<Target> = inventory.volumes.iter().filter(|volume| volume.selected).map(Target::new).collect();
+    if claim.work.mode != Mode::Inventory {
+        can_see(agent.docker.data_root(), &inventory.engine.data_root, &selected)?;
+    }
     let done: HashSet<&String> = fresh.iter().collect();
     let open: Vec<Target> = selected.into_iter().filter(|target| !done.contains(&target.volume)).collect();
     // What an earlier attempt made final counts even when the volume is gone by now, or was made anew under its name.
@@ -156,7 +156,7 @@ async fn measure_node(agent: &Agent, session: &Session, claim: &Claim, tracker: 
     Ok(total)
 }
 
-/// Waits for an engine that restarts; one that was never there is told at once.
+/// Waits for an engine that restarts; one that was never there, or that says what cannot be used, is told at once.
 async fn list(agent: &Agent, deadline: Instant) -> Result<Inventory, Error> {
     let until = deadline.min(Instant::now() + DOCKER_PATIENCE);
     loop {
@@ -168,6 +168,7 @@ async fn list(agent: &Agent, deadline: Instant) -> Result<Inventory, Error> {
         let message = match listed {
             Ok(inventory) => return Ok(inventory),
             Err(error @ docker::Error::Absent { .. }) => return Err(Error::NoDockerEngine(error.to_string())),
+            Err(error) if error.is_final() => return Err(Error::DockerUnreachable(error.to_string())),
             Err(error) => error.to_string(),
         };
         if timeout_at(until, sleep(DOCKER_RETRY)).await.is_err() {
@@ -186,11 +187,9 @@ fn select(inventory: &mut Inventory, matcher: &VolumeMatcher) {
 }
 
 /// Where Docker keeps its volumes elsewhere than the agent looks, a job that measured none of them must not look like a success.
-fn can_see(data_root: &Path, inventory: &Inventory) -> Result<(), Error> {
-    let engine = &inventory.engine.data_root;
-    let mut selected = inventory.volumes.iter().filter(|volume| volume.selected);
-    if Path::new(engine) != data_root && selected.any(|volume| volume.driver == "local") {
-        return Err(Error::DataRootMismatch { engine: engine.clone(), agent: data_root.display().to_string() });
+fn can_see(data_root: &Path, engine: &str, selected: &[Target]) -> Result<(), Error> {
+    if Path::new(engine) != data_root && selected.iter().any(Target::is_in_data_root) {
+        return Err(Error::DataRootMismatch { engine: engine.to_owned(), agent: data_root.display().to_string() });
     }
     Ok(())
 }
@@ -301,21 +300,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::contract::Engine;
 
     #[test]
     fn volumes_that_are_kept_where_the_agent_does_not_look_are_no_success() {
-        let engine = Engine { id: String::new(), version: String::new(), data_root: "/data/docker".to_owned() };
-        let listed = |driver: &str, selected: bool| {
-            let volume = json!({"name": "v", "driver": driver, "mountpoint": "", "scope": "local", "labels": {}, "options": {},
-                "kind": "Named", "selected": selected});
-            let volumes = vec![serde_json::from_value(volume).unwrap()];
-            Inventory { engine: engine.clone(), volumes, containers: Vec::new() }
+        let target = |driver: &str, options: serde_json::Value| {
+            let volume = json!({"name": "v", "driver": driver, "mountpoint": "", "scope": "local", "labels": {}, "options": options,
+                "kind": "Named", "selected": true});
+            vec![Target::new(&serde_json::from_value(volume).unwrap())]
         };
-        let seen = |root: &str, inventory: &Inventory| can_see(Path::new(root), inventory).is_ok();
-        assert!(seen("/data/docker", &listed("local", true)) && seen("/data/docker/", &listed("local", true)));
-        assert!(!seen("/var/lib/docker", &listed("local", true)));
-        assert!(seen("/var/lib/docker", &listed("local", false)) && seen("/var/lib/docker", &listed("rclone", true)));
+        let seen = |root: &str, targets: &[Target]| can_see(Path::new(root), "/data/docker", targets).is_ok();
+        let local = target("local", json!({}));
+        assert!(seen("/data/docker", &local) && seen("/data/docker/", &local) && !seen("/var/lib/docker", &local));
+        assert!(!seen("/var/lib/docker", &target("local", json!({"type": "none", "device": "/srv"}))));
+        // What is measured nowhere is not missed.
+        for elsewhere in [vec![], target("rclone", json!({})), target("local", json!({"type": "nfs"}))] {
+            assert!(seen("/var/lib/docker", &elsewhere));
+        }
     }
 
     impl Weight for usize {

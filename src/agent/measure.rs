@@ -51,6 +51,11 @@ impl Target {
     pub fn new(volume: &InventoryVolume) -> Self {
         Self { volume: volume.name.clone(), path: measurable(volume) }
     }
+
+    /// Whether it is, or would be when it is mounted, measured below Docker's data root.
+    pub const fn is_in_data_root(&self) -> bool {
+        matches!(self.path, Ok(_) | Err(VolumeReason::NotMounted))
+    }
 }
 
 /// What may be walked: volumes of the driver `local` on this machine. One with `device=` is a mount that exists only while a container uses

@@ -153,6 +153,9 @@ pub fn to_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// Characters of a node's name in a status: Kubernetes takes no longer one, but the database has it, too.
+pub const MAX_NODE_CHARS: usize = 253;
+
 /// Text as a status or an Event tells it: `kubectl` prints it into terminals, so nothing in it is obeyed; and cut to `max` characters,
 /// marking the cut.
 pub fn shorten(text: &str, max: usize) -> String {

@@ -5,6 +5,8 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 /// What a proxy answers itself, to `GET` only.
@@ -36,17 +38,24 @@ pub enum Unwell {
 
 /// Asks the proxy that serves this socket.
 pub fn check(path: &Path) -> Result<(), Unwell> {
-    let begun = ask(path).map_err(|source| Unwell::Ask { path: path.to_owned(), source })?;
+    let begun = in_time(path).map_err(|source| Unwell::Ask { path: path.to_owned(), source })?;
     if begun == WELL {
         return Ok(());
     }
     Err(Unwell::Answer { path: path.to_owned(), answer: String::from_utf8_lossy(&begun).into_owned() })
 }
 
+/// On a thread: by itself neither connecting to a full queue nor writing ends.
+fn in_time(path: &Path) -> io::Result<[u8; WELL.len()]> {
+    let (sender, receiver) = mpsc::channel();
+    let path = path.to_owned();
+    thread::spawn(move || drop(sender.send(ask(&path))));
+    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// How the answer begins.
 fn ask(path: &Path) -> io::Result<[u8; WELL.len()]> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("GET {LIVEZ} HTTP/1.1\r\nHost: docker-proxy\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut begun = [0; WELL.len()];
     stream.read_exact(&mut begun)?;

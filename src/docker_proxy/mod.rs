@@ -1,7 +1,8 @@
 //! `volumeviz docker-proxy`: holds Docker's socket, which is as good as root on its node, so that the agent beside it does not have to.
 //!
 //! It serves a unix socket in a directory that only the two share, and passes on four GETs ([`allowed`]); everything else is answered
-//! with 403 and reaches nobody, but for `GET /livez`, by which [`check()`] asks whether it still serves. What is passed on is made anew: neither a header nor a byte of a body of the asker's gets through.
+//! with 403 and reaches nobody, but for `GET /livez`, by which [`check()`] asks whether it still serves. What is passed on is made anew:
+//! neither a header nor a byte of a body of the asker's gets through.
 
 pub mod allowed;
 mod check;
@@ -148,7 +149,7 @@ enum Refusal {
     NoSocket(PathBuf),
     #[error("failed to connect to {0}: {1}")]
     Connect(PathBuf, io::Error),
-    #[error("failed to ask Docker at {0}: {1}")]
+    #[error("failed to ask Docker at {}: {}", .0.display(), http::told(.1))]
     Ask(PathBuf, hyper::Error),
 }
 

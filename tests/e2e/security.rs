@@ -86,7 +86,6 @@ fn docker_cannot_be_changed_through_the_proxy() {
     in_node("node-1", "docker volume rm kept >/dev/null");
 }
 
-/// What `kubectl auth can-i --list` tells of each account, without what every account may.
 /// What a user of these groups may do, as `kubectl auth can-i --list` tells it.
 fn rights(user: &str, groups: &[String], namespace: &str) -> BTreeSet<String> {
     let mut asked = vec!["auth", "can-i", "--list", "--no-headers", "-n", namespace, "--as", user];
@@ -96,6 +95,7 @@ fn rights(user: &str, groups: &[String], namespace: &str) -> BTreeSet<String> {
     lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
+/// What `kubectl auth can-i --list` tells of each account, without what every account may.
 #[test]
 fn rights_in_kubernetes_are_exactly_these() {
     let mut told = String::new();

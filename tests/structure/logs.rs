@@ -117,7 +117,7 @@ fn no_log_line_has_a_whole_object() {
     for file in sources("src") {
         let source = fs::read_to_string(&file).unwrap();
         // Tests log what they like.
-        let source = source.split("#[cfg(test)]").next().unwrap();
+        let source = source.split("#[cfg(test)]\nmod tests").next().unwrap();
         // Else the macros go by other names, or arguments are logged as Rust writes them.
         let imported = LEVELS.map(|level| format!("use tracing::{level}"));
         let others = ["use tracing::{", "use tracing::*", "instrument", "_span!", "tracing::event!"];

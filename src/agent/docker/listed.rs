@@ -110,9 +110,10 @@ pub(in crate::agent) trait Weight {
 
 impl Weight for InventoryVolume {
     fn weight(&self) -> usize {
-        let Self { name, driver, mountpoint, scope, labels, options, .. } = self;
+        let Self { name, driver, mountpoint, scope, labels, options, created_at, .. } = self;
         let texts = [name, driver, mountpoint, scope].map(String::len).iter().sum::<usize>();
-        size_of::<Self>() + 5 * 16 + texts + weight_of(labels) + weight_of(options)
+        let created_at = created_at.as_ref().map_or(0, String::len);
+        size_of::<Self>() + 5 * 16 + texts + created_at + weight_of(labels) + weight_of(options)
     }
 }
 
@@ -183,7 +184,8 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(bounded(storable(text), MOST).into_owned()))
+                // Cut first: a long text is not copied whole to escape what is in it.
+                Ok(Text(bounded(storable(&bounded(text.into(), MOST)), MOST).into_owned()))
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {

@@ -105,6 +105,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the engine would say the same again at once.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Call { source: Problem::TooLong | Problem::Answer(_) | Problem::Version(_), .. })
+    }
+}
+
 impl Docker {
     /// An engine that listens at `socket` and keeps its volumes below `data_root`.
     pub const fn new(socket: PathBuf, data_root: PathBuf) -> Self {
@@ -178,8 +185,8 @@ impl Docker {
 impl Inventory {
     /// Of the answers to `/info`, `/volumes` and `/containers/json`, within bounds whatever they say. A mountpoint is looked at, if it is there.
     pub fn decode(info: &[u8], volumes: &[u8], containers: &[u8]) -> serde_json::Result<Self> {
-        let (info, volumes) = (serde_json::from_slice(info)?, serde_json::from_slice(volumes)?);
-        Ok(Self::of(info, volumes, serde_json::from_slice(containers)?))
+        let (info, volumes) = (serde_json::from_reader(info)?, serde_json::from_reader(volumes)?);
+        Ok(Self::of(info, volumes, serde_json::from_reader(containers)?))
     }
 
     fn of(info: Info, volumes: Volumes, containers: Containers) -> Self {

@@ -1,4 +1,5 @@
-//! One GET of Docker's API over its unix socket. The answer is decoded while it comes, and is never in memory as a whole.
+//! One GET of Docker's API over its unix socket. The answer is decoded while it comes; of it no more is in memory than
+//! its longest text.
 
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -31,7 +32,7 @@ pub enum Problem {
     #[error("{0}")]
     Connect(io::Error),
     /// The connection broke, or what came is no HTTP.
-    #[error("{0}")]
+    #[error("{}", crate::http::told(.0))]
     Http(#[from] hyper::Error),
     /// It refuses.
     #[error("it answered {status}: {message}")]

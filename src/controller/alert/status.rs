@@ -11,7 +11,7 @@ use super::outage::{self, Verdict};
 use super::plan;
 use crate::controller::health::DatabaseHealth;
 use crate::controller::notify::{Apart, Problem};
-use crate::crd::conditions::{MAX_MESSAGE_CHARS, build, shorten, to_seconds};
+use crate::crd::conditions::{MAX_MESSAGE_CHARS, MAX_NODE_CHARS, build, shorten, to_seconds};
 use crate::crd::{AlertCounts, AlertState, EvaluatedRun, FiringSubject, LISTED, VolumeAlert, VolumeAlertStatus};
 use crate::domain::alert::notification::Subject;
 use crate::domain::alert::{NoData, Standing};
@@ -223,7 +223,7 @@ fn firing(subject: &Subject) -> FiringSubject {
     #[expect(clippy::cast_possible_truncation, reason = "saturates")]
     let value = subject.value.map(|value| value.floor() as i64);
     FiringSubject {
-        node: subject.node.clone(),
+        node: subject.node.as_deref().map(|name| shorten(name, MAX_NODE_CHARS)),
         volume: subject.volume.as_deref().map(|name| shorten(name, MAX_NAME_CHARS)),
         value,
         since: Time(to_kubernetes(subject.since)),

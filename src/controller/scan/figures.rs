@@ -1,7 +1,7 @@
 //! The figures of a scan as its status tells them.
 
 use super::status::{omitted, time};
-use crate::crd::conditions::shorten;
+use crate::crd::conditions::{MAX_NODE_CHARS, shorten};
 use crate::crd::{Candidate, GrowingVolume, Growth, TopEntry, TopVolume, Totals, VolumeScanStatus};
 use crate::domain::bytes::HumanBytes;
 use crate::domain::growth::full_in_days;
@@ -55,7 +55,7 @@ fn growth(growth: crate::store::figures::Growth) -> Growth {
 
 fn top_volume(volume: &VolumeRow) -> TopVolume {
     TopVolume {
-        node: volume.node.clone(),
+        node: shorten(&volume.node, MAX_NODE_CHARS),
         name: shorten(&volume.name, MAX_NAME_CHARS),
         allocated_bytes: volume.allocated_bytes,
         apparent_bytes: volume.apparent_bytes,
@@ -69,7 +69,7 @@ fn top_volume(volume: &VolumeRow) -> TopVolume {
 
 fn top_entry(entry: &EntryRow) -> TopEntry {
     TopEntry {
-        node: entry.node.clone(),
+        node: shorten(&entry.node, MAX_NODE_CHARS),
         name: shorten(&entry.name, MAX_NAME_CHARS),
         path: end_of(&showable(&entry.path), MAX_PATH_CHARS),
         allocated_bytes: entry.allocated_bytes,
@@ -82,7 +82,7 @@ fn growing(volume: &GrowingRow) -> GrowingVolume {
     #[expect(clippy::cast_possible_truncation, reason = "saturates, and days are shown whole")]
     let full_in_days = full_in_days(volume.available_bytes, Some(volume.bytes_per_day)).map(|days| days as i64);
     GrowingVolume {
-        node: volume.node.clone(),
+        node: shorten(&volume.node, MAX_NODE_CHARS),
         name: shorten(&volume.name, MAX_NAME_CHARS),
         bytes_per_day: volume.bytes_per_day,
         allocated_bytes: volume.allocated_bytes,
@@ -92,7 +92,7 @@ fn growing(volume: &GrowingRow) -> GrowingVolume {
 
 fn candidate(volume: &CandidateRow) -> Candidate {
     Candidate {
-        node: volume.node.clone(),
+        node: shorten(&volume.node, MAX_NODE_CHARS),
         name: shorten(&volume.name, MAX_NAME_CHARS),
         unused_since: time(volume.unused_since),
         seen_used: volume.seen_used,

@@ -19,7 +19,7 @@ use crate::store;
 /// The largest status that is written, as JSON.
 pub const MAX_BYTES: usize = 16 * 1024;
 
-/// Both are words of ours, and in rows that others can write.
+/// What is in rows others can write, even words of ours.
 const MAX_REASON_CHARS: usize = 64;
 const MAX_VERSION_CHARS: usize = 64;
 
@@ -119,7 +119,7 @@ fn finished_run(run: &store::runs::Run) -> Option<FinishedRun> {
 
 fn failed_node(failed: &store::jobs::FailedNode) -> FailedNode {
     FailedNode {
-        node: failed.node.clone(),
+        node: shorten(&failed.node, crd::conditions::MAX_NODE_CHARS),
         reason: shorten(&failed.reason, MAX_REASON_CHARS),
         message: shorten(&failed.message, crd::conditions::MAX_MESSAGE_CHARS),
     }
