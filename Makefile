@@ -74,7 +74,7 @@ arm64: setup ## See that it compiles for arm64
 
 test-unit: setup ## Rules, walker, command line
 	$(call say,Unit tests)
-	@cargo test --locked --lib --bins --test structure --test walk --test scan --test docker_proxy --test packaging
+	@cargo test --locked --lib --bins --test structure --test walk --test scan --test docker_proxy --test packaging --test templates
 
 fuzz: setup ## All that is read from outside, on input that is made up: FUZZ_SECONDS (10) a target
 	$(call say,Fuzzing)

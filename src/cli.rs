@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::sandbox::Confined;
 use crate::telemetry::{self, LogArgs};
 use crate::{
-    agent, audit, check_installation, controller, crd, docker_proxy, maintain, migrate, output, packaging, sandbox,
-    scan, tls,
+    agent, audit, check_installation, controller, crd, docker_proxy, fill_template, maintain, migrate, output,
+    packaging, sandbox, scan, tls,
 };
 
 /// Sizes, users and growth of the Docker volumes of every node of a Kubernetes cluster.
@@ -44,6 +44,9 @@ enum Command {
     Audit(audit::Args),
     /// Make a VolumeScan, wait for it, look for it in the database, delete it: what `helm test` runs
     CheckInstallation(check_installation::Args),
+    /// Fill in a Secret's templates: how the controller calls itself
+    #[command(hide = true)]
+    FillTemplate,
     /// Print the CustomResourceDefinitions as YAML
     Crds {
         /// Write each into a file of this directory instead
@@ -114,6 +117,7 @@ pub fn run() -> ExitCode {
         Command::Scan(args) => {
             return block_on_with(&mut Builder::new_current_thread(), scan::run(args)).unwrap_or_else(fail);
         }
+        Command::FillTemplate => fill_template::run().map_err(Failure::from),
         Command::Crds { dir } => print_crds(dir.as_deref()),
         Command::Completions { shell } => packaging::completions(Cli::command(), shell).map_err(Failure::from),
         Command::Man { dir } => packaging::manual(Cli::command(), dir.as_deref()).map_err(Failure::from),

@@ -15,6 +15,7 @@ pub mod controller;
 pub mod crd;
 pub mod docker_proxy;
 pub mod domain;
+pub mod fill_template;
 pub mod http;
 pub mod maintain;
 pub mod migrate;

@@ -25,7 +25,7 @@ fn commands() -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut left = vec![(vec!["volumeviz".to_owned()], Cli::command())];
     while let Some((path, command)) = left.pop() {
-        for inner in command.get_subcommands() {
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
             left.push(([path.as_slice(), &[inner.get_name().to_owned()]].concat(), inner.clone()));
         }
         found.push(path);

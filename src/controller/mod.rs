@@ -45,6 +45,7 @@ use self::fleet::{AgentPods, Fleet};
 use self::health::DatabaseHealth;
 use self::leader::Elector;
 use self::metrics::Metrics;
+use self::notify::filler::Filler;
 use self::notify::{Identity, Notifier};
 use self::report::Reporter;
 use crate::api::{self, Access};
@@ -164,7 +165,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
 
     let elector = Elector::new(client.clone(), &namespace, &lease_name, format!("{pod_name}_{}", uuid::Uuid::new_v4()));
     let identity = Identity { namespace: namespace.clone(), pod_name: pod_name.clone() };
-    let notifier = Notifier::new(client.clone(), identity, notify, metrics.notifications.clone());
+    let filler = Filler::new(Filler::THIS_PROGRAM);
+    let notifier = Notifier::new(client.clone(), identity, notify, filler, metrics.notifications.clone());
     let (channel_sender, channel) = watch::channel(certificates::none_yet());
     let keeper = Keeper::new(client.clone(), &namespace, certificates, metrics.clone(), channel_sender);
     let agents = AgentPods { namespace, selector: agent_selector, daemonset: agent_daemonset };

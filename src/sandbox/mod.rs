@@ -6,6 +6,7 @@
 //! What a walker could do with the capability to read everything (`CAP_DAC_READ_SEARCH`) is limited by what is mounted into it, but for
 //! `open_by_handle_at`, which opens any file of a mounted *file system*; runtimes allow it to whoever has that capability.
 
+pub mod limits;
 mod sys;
 
 use std::collections::BTreeMap;

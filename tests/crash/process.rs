@@ -15,6 +15,7 @@ use volumeviz::controller::dispatch::Dispatcher;
 use volumeviz::controller::fleet::Fleet;
 use volumeviz::controller::health::DatabaseHealth;
 use volumeviz::controller::metrics::Metrics;
+use volumeviz::controller::notify::filler::Filler;
 use volumeviz::controller::notify::{Identity, Notifier, Settings};
 use volumeviz::controller::report::Reporter;
 use volumeviz::controller::{health, reconcile, sweep};
@@ -121,7 +122,8 @@ async fn reaching(
     let reporter = Reporter::new(client.clone(), "controller");
     let feeds = Feeds { health, fleet };
     let identity = Identity { namespace: kubernetes::NAMESPACE.to_owned(), pod_name: "pod".to_owned() };
-    let notifier = Notifier::new(client.clone(), identity, Settings::default(), metrics.notifications.clone());
+    let filler = Filler::new(env!("CARGO_BIN_EXE_volumeviz"));
+    let notifier = Notifier::new(client.clone(), identity, Settings::default(), filler, metrics.notifications.clone());
     let outlets = Outlets { dispatcher, reporter, notifier };
     (Arc::new(Context::new(client, store, outlets, metrics, feeds)), sender)
 }

@@ -21,6 +21,7 @@ mod logs;
 mod memory;
 mod refusals;
 mod secrets;
+mod templates;
 mod tls;
 mod webhook;
 
@@ -39,6 +40,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 use volumeviz::config::database::Role;
 use volumeviz::controller::health::{DatabaseHealth, DatabaseProblem};
+use volumeviz::controller::notify::filler::Filler;
 use volumeviz::controller::notify::{Identity, Metrics, Notifier, Settings, secret};
 use volumeviz::domain::alert::notification::{Channel, Notification, Occasion, Receiver, Subject};
 use volumeviz::domain::alert::{Scope, Severity};
@@ -87,10 +89,11 @@ impl Operator {
             Cli::try_parse_from(["volumeviz"].iter().chain(options)).unwrap_or_else(|error| panic!("{error}")).notify;
         let (metrics, mut registry) = (Metrics::default(), Registry::default());
         metrics.register(&mut registry);
+        let filler = Filler::new(env!("CARGO_BIN_EXE_volumeviz"));
         let identity = Identity { namespace: namespace.clone(), pod_name: "pod".to_owned() };
         Self {
             store: Store::connect_lazy(&args, Role::Controller).unwrap(),
-            notifier: Notifier::new(client.clone(), identity, settings, metrics),
+            notifier: Notifier::new(client.clone(), identity, settings, filler, metrics),
             database,
             client,
             namespace,

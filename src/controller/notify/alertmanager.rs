@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::post::Post;
 use super::secret::{BODY, Destination, Error, Invalid};
-use super::template::Fields;
+use super::template::Filled;
 use super::webhook;
 use crate::domain::alert::Severity;
 use crate::domain::alert::notification::{Notification, Occasion, Subject};
@@ -33,12 +33,22 @@ struct Alert<'a> {
     ends_at: DateTime<Utc>,
 }
 
-/// The POST that tells a notification.
-pub fn post(destination: &Destination, notification: &Notification, now: DateTime<Utc>) -> Result<Post, Error> {
-    if destination.has_body {
-        return Err(destination.invalid(BODY, Invalid::NotForAlertmanager));
+/// Whether a destination asks for nothing that only a webhook has.
+pub fn check(destination: &Destination) -> Result<(), Error> {
+    match destination.templates.body {
+        Some(_) => Err(destination.invalid(BODY, Invalid::NotForAlertmanager)),
+        None => Ok(()),
     }
-    let mut headers = webhook::headers(destination, &Fields::from(notification))?;
+}
+
+/// The POST that tells a notification, with headers by what the destination's templates make of it.
+pub fn post(
+    destination: &Destination,
+    notification: &Notification,
+    filled: &Filled,
+    now: DateTime<Utc>,
+) -> Result<Post, Error> {
+    let mut headers = webhook::headers(destination, filled)?;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = serde_json::json!(alerts(notification, now)).to_string();
     Ok(Post { target: destination.target.join(PATH), authorities: destination.authorities.clone(), headers, body })

@@ -9,11 +9,12 @@ use futures::future::join_all;
 use kube::Client;
 use tokio::time::{Instant, timeout};
 
+use super::filler::Filler;
 use super::guard::{self, Endpoint, Target};
 use super::metrics::Metrics;
 use super::repeats::Kept;
 use super::secret::{self, Destination, Invalid, Kind};
-use super::{Identity, Settings, alertmanager, event, post, sample, webhook};
+use super::{Identity, Settings, alertmanager, event, post, webhook};
 use crate::crd::conditions::reason;
 use crate::domain::alert::notification::{Channel, Notification, Occasion, Receiver};
 
@@ -29,6 +30,7 @@ pub(super) struct Courier {
     identity: Identity,
     alertmanager: Option<Target>,
     allowed: Vec<Endpoint>,
+    filler: Arc<Filler>,
     metrics: Metrics,
     /// What Alertmanager is told again.
     pub(super) kept: Kept,
@@ -80,7 +82,8 @@ impl Failure {
                 Kind::Invalid(_, Invalid::Url(guard::Problem::Refused(_) | guard::Problem::NotAllowed)) => {
                     Some(reason::RECEIVER_REFUSED)
                 }
-                Kind::Invalid(..) => Some(reason::SECRET_INVALID),
+                Kind::NotFilledIn(fault) if !fault.is_of_the_templates() => Some(reason::RECEIVERS_NOT_CHECKED),
+                Kind::Invalid(..) | Kind::NotFilledIn(_) => Some(reason::SECRET_INVALID),
             },
             Self::NotConfigured => Some(reason::RECEIVER_NOT_CONFIGURED),
             Self::NotChecked => Some(reason::RECEIVERS_NOT_CHECKED),
@@ -99,10 +102,17 @@ pub struct Problem {
 }
 
 impl Courier {
-    pub(super) fn new(client: Client, identity: Identity, settings: Settings, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        client: Client,
+        identity: Identity,
+        settings: Settings,
+        filler: Filler,
+        metrics: Metrics,
+    ) -> Self {
         let Settings { alertmanager_url: alertmanager, notify_allow: mut allowed } = settings;
         allowed.extend(alertmanager.as_ref().map(|target| target.endpoint().clone()));
-        Self { client, identity, alertmanager, allowed, metrics, kept: Kept::default(), turns: Mutex::default() }
+        let (filler, kept, turns) = (Arc::new(filler), Kept::default(), Mutex::default());
+        Self { client, identity, alertmanager, allowed, filler, metrics, kept, turns }
     }
 
     /// Tells a receiver. One Alertmanager is told of an alert by one at a time, so that what is told again never overtakes its end.
@@ -162,7 +172,7 @@ impl Courier {
             return written.map_err(|error| Failure::Event(Box::new(error)));
         }
         let destination = self.destination(receiver).await?;
-        let told = filled_in(receiver, &destination, notification)?;
+        let told = self.filled_in(receiver, &destination, notification).await?;
         post::send(told, &self.allowed).await.map_err(|problem| match problem {
             post::Problem::Guard(problem) => Failure::Destination(destination.misleads(problem)),
             problem => Failure::Post(problem),
@@ -170,13 +180,32 @@ impl Courier {
     }
 
     async fn destination(&self, receiver: &Receiver) -> Result<Destination, Failure> {
-        match (&receiver.secret_name, &self.alertmanager) {
-            (Some(name), _) => Ok(secret::read(&self.client, &self.identity.namespace, name).await?),
-            (None, Some(target)) if receiver.channel == Channel::Alertmanager => {
-                Ok(Destination::installed(target.clone()))
-            }
-            (None, _) => Err(Failure::NotConfigured),
+        let destination = match (&receiver.secret_name, &self.alertmanager) {
+            (Some(name), _) => secret::read(&self.client, &self.identity.namespace, name).await?,
+            (None, Some(target)) if receiver.channel == Channel::Alertmanager => Destination::installed(target.clone()),
+            (None, _) => return Err(Failure::NotConfigured),
+        };
+        if receiver.channel == Channel::Alertmanager {
+            alertmanager::check(&destination)?;
         }
+        Ok(destination)
+    }
+
+    /// What is posted to tell this.
+    async fn filled_in(
+        &self,
+        receiver: &Receiver,
+        destination: &Destination,
+        notification: &Notification,
+    ) -> Result<post::Post, Failure> {
+        let filled = self.filler.fill_in(&destination.templates, notification).await;
+        let filled = filled.map_err(|problem| destination.not_filled_in(problem))?;
+        let made = if receiver.channel == Channel::Alertmanager {
+            alertmanager::post(destination, notification, &filled, Utc::now())
+        } else {
+            webhook::post(destination, notification, filled)
+        };
+        Ok(made?)
     }
 
     /// What is wrong with those of these receivers that cannot be told anything, as far as can be known without telling them.
@@ -197,27 +226,11 @@ impl Courier {
             return Ok(());
         }
         let destination = self.destination(receiver).await?;
-        for example in [sample::full(), sample::bare()] {
-            filled_in(receiver, &destination, &example)?;
-        }
+        self.filler.check(&destination.templates).await.map_err(|problem| destination.not_filled_in(problem))?;
         let found = timeout(LOOKUP_TIMEOUT, destination.target.addresses(&self.allowed)).await;
         match found.unwrap_or(Err(guard::Problem::Unresolved)) {
             Ok(_) => Ok(()),
             Err(problem) => Err(destination.misleads(problem).into()),
         }
     }
-}
-
-/// What is posted to tell this.
-fn filled_in(
-    receiver: &Receiver,
-    destination: &Destination,
-    notification: &Notification,
-) -> Result<post::Post, Failure> {
-    let made = if receiver.channel == Channel::Alertmanager {
-        alertmanager::post(destination, notification, Utc::now())
-    } else {
-        webhook::post(destination, notification)
-    };
-    Ok(made?)
 }

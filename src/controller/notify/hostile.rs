@@ -6,7 +6,10 @@ use chrono::DateTime;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::post::Post;
+use super::secret::Destination;
 use super::secret::tests::destination;
+use super::template::Filled;
 use super::{alertmanager, event, sample, webhook};
 use crate::domain::alert::notification::{MAX_SUBJECTS, Notification, Subject, text};
 use crate::hostile::{TEXTS, harm};
@@ -27,9 +30,20 @@ fn about(name: &str) -> Notification {
     Notification { text, subjects, ..full }
 }
 
+fn filled(destination: &Destination, notification: &Notification) -> Filled {
+    destination.templates.fill_in(notification).unwrap()
+}
+
+/// An Alertmanager's POST.
+fn alerts(entries: &[(&str, &str)], notification: &Notification) -> Post {
+    let destination = destination(entries);
+    alertmanager::post(&destination, notification, &filled(&destination, notification), DateTime::UNIX_EPOCH).unwrap()
+}
+
 /// Body and headers of a webhook.
 fn told(entries: &[(&str, &str)], notification: &Notification) -> (String, BTreeMap<String, String>) {
-    let post = webhook::post(&destination(entries), notification).unwrap();
+    let destination = destination(entries);
+    let post = webhook::post(&destination, notification, filled(&destination, notification)).unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (post.body, post.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect())
 }
@@ -76,17 +90,14 @@ fn no_name_makes_a_header_of_its_own() {
         let names: Vec<&String> = headers.keys().collect();
         assert_eq!(names, ["content-type", "idempotency-key", "title", "x-json", "x-volume"]);
         assert_eq!(headers.values().flat_map(|value| harm(value)).collect::<Vec<_>>(), [""; 0]);
-        let post =
-            alertmanager::post(&destination(&[("headers", HEADERS)]), &about(name), DateTime::UNIX_EPOCH).unwrap();
-        assert_eq!(post.headers.len(), 4);
+        assert_eq!(alerts(&[("headers", HEADERS)], &about(name)).headers.len(), 4);
     }
 }
 
 #[test]
 fn labels_of_alertmanager_are_as_they_are_and_annotations_for_people() {
     for name in TEXTS {
-        let post = alertmanager::post(&destination(&[]), &about(name), DateTime::UNIX_EPOCH).unwrap();
-        let alerts: Value = serde_json::from_str(&post.body).unwrap();
+        let alerts: Value = serde_json::from_str(&alerts(&[], &about(name)).body).unwrap();
         assert_eq!((alerts.as_array().unwrap().len(), &alerts[0]["labels"]["volume"]), (2, &json!(name)));
         assert_eq!(crate::hostile::harm_in(&alerts[0]["annotations"]), [""; 0]);
     }

@@ -9,6 +9,7 @@ mod apart;
 mod changes;
 mod courier;
 mod event;
+pub mod filler;
 pub mod guard;
 #[cfg(test)]
 mod hostile;
@@ -19,7 +20,7 @@ mod repeats;
 mod retry;
 mod sample;
 pub mod secret;
-mod template;
+pub mod template;
 pub mod webhook;
 
 use std::convert::Infallible;
@@ -34,6 +35,7 @@ use self::apart::Lines;
 use self::changes::Changes;
 use self::courier::Courier;
 pub use self::courier::Problem;
+use self::filler::Filler;
 use self::guard::{Endpoint, Target};
 pub use self::metrics::Metrics;
 use self::outbox::Outbox;
@@ -73,9 +75,9 @@ pub struct Notifier {
 
 impl Notifier {
     /// One that tells nobody until it [runs](Self::run).
-    pub fn new(client: Client, identity: Identity, settings: Settings, metrics: Metrics) -> Self {
+    pub fn new(client: Client, identity: Identity, settings: Settings, filler: Filler, metrics: Metrics) -> Self {
         Self {
-            courier: Arc::new(Courier::new(client, identity, settings, metrics.clone())),
+            courier: Arc::new(Courier::new(client, identity, settings, filler, metrics.clone())),
             lines: Arc::default(),
             changes: Changes::default(),
             woken: Arc::default(),

@@ -13,8 +13,9 @@ use kube::{Api, Client};
 use reqwest::Certificate;
 use reqwest::header::HeaderName;
 
+use super::filler::{self, Fault};
 use super::guard::{self, Target};
-use super::template::{self, Templates};
+use super::template::{self, Mistake, Templates};
 
 /// The label, and the value it must have.
 pub const LABEL: (&str, &str) = ("volumeviz.io/notify", "true");
@@ -40,7 +41,6 @@ const OWN_HEADERS: [&str; 11] = [
 const URL: &str = "url";
 const AUTHORITIES: &str = "ca.crt";
 pub(super) const HEADERS: &str = "headers";
-/// Also the name of the body's template.
 pub(super) const BODY: &str = "body";
 
 /// Where notifications go, and what goes with them.
@@ -51,10 +51,8 @@ pub struct Destination {
     pub target: Target,
     /// Who may vouch for the receiver instead of the system's authorities.
     pub authorities: Option<Vec<Certificate>>,
-    /// Headers with their lines; the template of each one's value is [`template_of`] it.
-    pub headers: Vec<(usize, HeaderName)>,
-    /// Whether there is a template [`BODY`].
-    pub has_body: bool,
+    /// Names of headers, in the order of the templates of their values.
+    pub headers: Vec<HeaderName>,
     /// Of headers and body.
     pub templates: Templates,
 }
@@ -80,7 +78,7 @@ pub struct Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.origin, &self.kind) {
-            (Origin::Secret(namespace, name), kind @ Kind::Invalid(..)) => {
+            (Origin::Secret(namespace, name), kind @ (Kind::Invalid(..) | Kind::NotFilledIn(_))) => {
                 write!(f, "Secret {namespace}/{name}: {kind}")
             }
             (Origin::Secret(namespace, name), kind) => write!(f, "Secret {namespace}/{name} {kind}"),
@@ -104,6 +102,9 @@ pub enum Kind {
     /// A value is wrong.
     #[error("key {0} {1}")]
     Invalid(&'static str, Invalid),
+    /// Its templates take what no template may.
+    #[error("filling in its templates {0}")]
+    NotFilledIn(Fault),
     /// The API server does not give it.
     #[error("cannot be read: {0}")]
     Unreadable(String),
@@ -144,7 +145,7 @@ pub enum Invalid {
     SameHeader(usize),
     /// A template.
     #[error("{0}")]
-    Template(#[from] template::Problem),
+    Template(template::Problem),
 }
 
 /// Reads a Secret, and what it says.
@@ -175,14 +176,10 @@ pub fn parse(secret: &Secret, origin: &Origin) -> Result<Destination, Kind> {
     let url = text(data, URL)?.ok_or(Kind::Invalid(URL, Invalid::Missing))?;
     let target = url.trim().parse().map_err(|problem| Kind::Invalid(URL, Invalid::Url(problem)))?;
     let authorities = text(data, AUTHORITIES)?.map(authorities).transpose().map_err(invalid(AUTHORITIES))?;
-    let mut templates = Templates::new();
     let lines = text(data, HEADERS)?.unwrap_or_default();
-    let headers = headers(lines, &mut templates).map_err(invalid(HEADERS))?;
-    let body = text(data, BODY)?;
-    if let Some(body) = body {
-        templates.add(BODY, body.to_owned()).map_err(Invalid::from).map_err(invalid(BODY))?;
-    }
-    Ok(Destination { origin: origin.clone(), target, authorities, headers, has_body: body.is_some(), templates })
+    let (headers, values) = headers(lines).map_err(invalid(HEADERS))?.into_iter().unzip();
+    let templates = Templates { headers: values, body: text(data, BODY)?.map(str::to_owned) };
+    Ok(Destination { origin: origin.clone(), target, authorities, headers, templates })
 }
 
 fn invalid(key: &'static str) -> impl FnOnce(Invalid) -> Kind {
@@ -202,31 +199,24 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, Invalid> {
     if found.is_empty() { Err(Invalid::NoCertificate) } else { Ok(found) }
 }
 
-/// Lines `NAME: VALUE`; empty ones are passed over.
-fn headers(lines: &str, templates: &mut Templates) -> Result<Vec<(usize, HeaderName)>, Invalid> {
-    let mut found: Vec<(usize, HeaderName)> = Vec::new();
+/// Names, and values with their lines, of lines `NAME: VALUE`; empty ones are passed over.
+fn headers(lines: &str) -> Result<Vec<(HeaderName, (usize, String))>, Invalid> {
+    let mut found: Vec<(HeaderName, (usize, String))> = Vec::new();
     for (number, line) in (1..).zip(lines.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let (name, value) = line.split_once(':').ok_or(Invalid::NotHeader(number))?;
         let name: HeaderName = name.trim().parse().map_err(|_| Invalid::NotHeader(number))?;
         if OWN_HEADERS.contains(&name.as_str()) {
             return Err(Invalid::OwnHeader(number));
         }
-        if found.iter().any(|(_, other)| *other == name) {
+        if found.iter().any(|(other, _)| *other == name) {
             return Err(Invalid::SameHeader(number));
         }
-        let added = templates.add(&template_of(&name), value.trim().to_owned());
-        added.map_err(|problem| problem.in_line(number))?;
-        found.push((number, name));
+        found.push((name, (number, value.trim().to_owned())));
         if found.len() > MAX_HEADERS {
             return Err(Invalid::TooManyHeaders);
         }
     }
     Ok(found)
-}
-
-/// The name of a header's template.
-pub(super) fn template_of(header: &HeaderName) -> String {
-    format!("header {header}")
 }
 
 impl Destination {
@@ -237,14 +227,22 @@ impl Destination {
             target,
             authorities: None,
             headers: Vec::new(),
-            has_body: false,
-            templates: Templates::new(),
+            templates: Templates::default(),
         }
     }
 
     /// Something is wrong with a key.
     pub fn invalid(&self, key: &'static str, problem: Invalid) -> Error {
         Error { origin: self.origin.clone(), kind: Kind::Invalid(key, problem) }
+    }
+
+    /// Its templates are not filled in.
+    pub fn not_filled_in(&self, problem: filler::Problem) -> Error {
+        match problem {
+            filler::Problem::Mistake(Mistake::Headers(problem)) => self.invalid(HEADERS, Invalid::Template(problem)),
+            filler::Problem::Mistake(Mistake::Body(problem)) => self.invalid(BODY, Invalid::Template(problem)),
+            filler::Problem::Fault(fault) => Error { origin: self.origin.clone(), kind: Kind::NotFilledIn(fault) },
+        }
     }
 
     /// Something is wrong with where it leads.
@@ -292,7 +290,7 @@ pub(super) mod tests {
         let many: Vec<_> = (0..=MAX_HEADERS).map(|n| format!("X-{n}: canary")).collect();
         let many = many.join("\n");
         let long = "canary ".repeat(20_000);
-        let cases: [(&[(&str, &str)], Kind); 12] = [
+        let cases: [(&[(&str, &str)], Kind); 10] = [
             (&[], Kind::Invalid(URL, Invalid::Missing)),
             (&[(URL, "canary")], Kind::Invalid(URL, Invalid::Url(guard::Problem::NotUrl))),
             (&[GOOD, (AUTHORITIES, "canary")], Kind::Invalid(AUTHORITIES, Invalid::NoCertificate)),
@@ -303,20 +301,6 @@ pub(super) mod tests {
             (&[GOOD, (HEADERS, "X: canary\n\nx: canary")], Kind::Invalid(HEADERS, Invalid::SameHeader(3))),
             (&[GOOD, (HEADERS, &many)], Kind::Invalid(HEADERS, Invalid::TooManyHeaders)),
             (&[GOOD, (HEADERS, &long)], Kind::Invalid(HEADERS, Invalid::TooLong)),
-            (
-                &[GOOD, (HEADERS, "X: 1\nY: {{ canary")],
-                Kind::Invalid(
-                    HEADERS,
-                    Invalid::Template(template::Problem::At { line: 2, what: minijinja::ErrorKind::SyntaxError }),
-                ),
-            ),
-            (
-                &[GOOD, (BODY, "\n{% canary %}")],
-                Kind::Invalid(
-                    BODY,
-                    Invalid::Template(template::Problem::At { line: 2, what: minijinja::ErrorKind::SyntaxError }),
-                ),
-            ),
         ];
         for (entries, expected) in cases {
             let found = problem(entries);

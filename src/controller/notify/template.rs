@@ -1,16 +1,43 @@
 //! Templates of a webhook's headers and body, in the language of Jinja, over the notification's JSON.
+//!
+//! Fuel counts instructions and what was written, not what values that share their parts, or hold themselves, cost to write and compare: so
+//! whoever fills in templates that are not his own has limits of his own (see [`filler`](super::filler)).
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::domain::alert::notification::Notification;
 
 /// Work of one rendering: instructions, and 64 bytes of data each. All subjects of a full notification in a table take a tenth of it.
 const FUEL: u64 = 200_000;
+/// Of what a template makes, in bytes.
+const MAX_BODY: usize = 262_144;
+const MAX_HEADER: usize = 4096;
+/// The name of the body's template.
+const BODY: &str = "body";
+
+/// The templates of one Secret, as they are written there.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Templates {
+    /// Of the values of headers, with their lines.
+    pub headers: Vec<(usize, String)>,
+    /// Of the body, unless it is the JSON.
+    pub body: Option<String>,
+}
+
+/// What templates make of a notification.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// Values of headers, in the order of their templates.
+    pub headers: Vec<String>,
+    /// If there is a template of it.
+    pub body: Option<String>,
+}
 
 /// Why a template cannot be used. It never quotes the template, which is part of a Secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Problem {
     /// Its language, or what it names.
     #[error("has a mistake in line {line}: {what}")]
@@ -18,78 +45,135 @@ pub enum Problem {
         /// From 1.
         line: usize,
         /// Of a closed set.
-        what: ErrorKind,
+        what: String,
+    },
+    /// What it does.
+    #[error("does too much in line {line}")]
+    TooMuch {
+        /// From 1.
+        line: usize,
     },
     /// What it makes.
     #[error("makes more than {0} bytes")]
     TooLong(usize),
 }
 
+/// A key of the Secret, and what is wrong with its template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Mistake {
+    /// In a header.
+    #[error("headers: {0}")]
+    Headers(Problem),
+    /// In the body.
+    #[error("body: {0}")]
+    Body(Problem),
+}
+
 impl From<minijinja::Error> for Problem {
     fn from(error: minijinja::Error) -> Self {
-        Self::At { line: error.line().unwrap_or(1), what: error.kind() }
+        let line = error.line().unwrap_or(1);
+        match error.kind() {
+            ErrorKind::OutOfFuel => Self::TooMuch { line },
+            what => Self::At { line, what: what.to_string() },
+        }
     }
 }
 
 impl Problem {
     /// Whether less to tell would have been told.
-    pub fn is_too_much(&self) -> bool {
-        matches!(self, Self::TooLong(_) | Self::At { what: ErrorKind::OutOfFuel, .. })
+    const fn is_too_much(&self) -> bool {
+        matches!(self, Self::TooLong(_) | Self::TooMuch { .. })
     }
 
     /// The same for a template that is only this line of a key.
-    pub fn in_line(self, line: usize) -> Self {
+    fn in_line(self, line: usize) -> Self {
         match self {
             Self::At { line: _, what } => Self::At { line, what },
+            Self::TooMuch { line: _ } => Self::TooMuch { line },
             too_long @ Self::TooLong(_) => too_long,
         }
     }
 }
 
-/// The templates of one Secret, by name.
-pub struct Templates(Environment<'static>);
-
 impl Templates {
-    /// None yet.
-    pub fn new() -> Self {
-        let mut environment = Environment::new();
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        // A name that is written wrongly must be seen, and not be an empty place in what people are told.
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        // Without the option to indent, whose spaces no fuel counts.
-        environment.add_filter("tojson", |value: Value| {
-            serde_json::to_string(&value).map_err(|_| minijinja::Error::from(ErrorKind::BadSerialization))
-        });
-        Self(environment)
+    /// Whether nothing is to be filled in: all there is to the language begins with a brace.
+    pub fn are_plain(&self) -> bool {
+        !self.headers.iter().map(|(_, header)| header).chain(&self.body).any(|text| text.contains('{'))
     }
 
-    /// Adds one.
-    pub fn add(&mut self, name: &str, source: String) -> Result<(), Problem> {
-        self.0.add_template_owned(name.to_owned(), source).map_err(Problem::from)
+    /// Fills them in.
+    pub fn fill_in(&self, notification: &Notification) -> Result<Filled, Mistake> {
+        let environment = self.compiled()?;
+        let body = self.body.is_some().then(|| body(&environment, notification)).transpose().map_err(Mistake::Body)?;
+        let (fields, mut headers) = (fields(notification), Vec::new());
+        for (line, _) in &self.headers {
+            let made = rendered(&environment, &name_of(*line), &fields, MAX_HEADER);
+            headers.push(made.map_err(|problem| Mistake::Headers(problem.in_line(*line)))?);
+        }
+        Ok(Filled { headers, body })
     }
 
-    /// Fills one in.
-    pub fn render(&self, name: &str, fields: &Fields, most_bytes: usize) -> Result<String, Problem> {
-        let text = self.0.get_template(name)?.render(fields.0.clone())?;
-        if text.len() > most_bytes { Err(Problem::TooLong(most_bytes)) } else { Ok(text) }
+    fn compiled(&self) -> Result<Environment<'_>, Mistake> {
+        let mut environment = environment();
+        for (line, header) in &self.headers {
+            let added = environment.add_template_owned(name_of(*line), header.as_str());
+            added.map_err(|error| Mistake::Headers(Problem::from(error).in_line(*line)))?;
+        }
+        if let Some(body) = &self.body {
+            environment.add_template(BODY, body).map_err(|error| Mistake::Body(error.into()))?;
+        }
+        Ok(environment)
     }
 }
 
-/// The fields of a notification as templates see them: those of its JSON, each of them there, absent ones `none`.
-pub struct Fields(Value);
+fn environment<'a>() -> Environment<'a> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    // A name that is written wrongly must be seen, and not be an empty place in what people are told.
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    // Without the option to indent, whose spaces no fuel counts.
+    environment.add_filter("tojson", |value: Value| {
+        serde_json::to_string(&value).map_err(|_| minijinja::Error::from(ErrorKind::BadSerialization))
+    });
+    environment
+}
 
-impl From<&Notification> for Fields {
-    fn from(notification: &Notification) -> Self {
-        let mut fields = json!(notification);
-        let subjects = fields.get_mut("subjects").and_then(Json::as_array_mut).into_iter().flatten();
-        for subject in subjects.filter_map(Json::as_object_mut) {
-            for optional in ["node", "volume", "value", "resolvedAt"] {
-                subject.entry(optional).or_insert(Json::Null);
+/// The name of the template of the header in this line.
+fn name_of(line: usize) -> String {
+    format!("header {line}")
+}
+
+/// Of subjects whose names make too much of a body fewer are told: they must not keep the others from being told.
+fn body(environment: &Environment, notification: &Notification) -> Result<String, Problem> {
+    let mut told = notification.clone();
+    loop {
+        let count = told.subjects.len();
+        match rendered(environment, BODY, &fields(&told), MAX_BODY) {
+            Err(problem) if problem.is_too_much() && count > 1 => {
+                told.subjects.truncate(count / 2);
+                told.subjects_omitted += count - count / 2;
             }
+            made => return made,
         }
-        Self(Value::from(Serde(fields)))
     }
+}
+
+fn rendered(environment: &Environment, name: &str, fields: &Value, most_bytes: usize) -> Result<String, Problem> {
+    let text = environment.get_template(name)?.render(fields.clone())?;
+    if text.len() > most_bytes { Err(Problem::TooLong(most_bytes)) } else { Ok(text) }
+}
+
+/// The fields of a notification as templates see them: those of its JSON, each of them there, absent ones `none`.
+fn fields(notification: &Notification) -> Value {
+    let mut fields = json!(notification);
+    let subjects = fields.get_mut("subjects").and_then(Json::as_array_mut).into_iter().flatten();
+    for subject in subjects.filter_map(Json::as_object_mut) {
+        for optional in ["node", "volume", "value", "resolvedAt"] {
+            subject.entry(optional).or_insert(Json::Null);
+        }
+    }
+    Value::from(Serde(fields))
 }
 
 #[cfg(test)]
@@ -98,10 +182,9 @@ mod tests {
     use super::*;
     use crate::domain::alert::notification::MAX_SUBJECTS;
 
-    fn rendered(source: &str, notification: &Notification) -> Result<String, Problem> {
-        let mut templates = Templates::new();
-        templates.add("body", source.to_owned())?;
-        templates.render("body", &Fields::from(notification), 4096)
+    fn rendered(source: &str, notification: &Notification) -> Result<String, Mistake> {
+        let templates = Templates { headers: Vec::new(), body: Some(source.to_owned()) };
+        templates.fill_in(notification).map(|filled| filled.body.unwrap())
     }
 
     #[test]
@@ -120,7 +203,7 @@ mod tests {
             rendered("{% for s in subjects %}{{ s.value is none }}{{ s.volume or '-' }}{% endfor %}", &sample::bare());
         assert_eq!(told.as_deref(), Ok("True-"));
         let unknown = rendered("\n{{ allert }}", &sample::bare());
-        assert_eq!(unknown, Err(Problem::At { line: 2, what: ErrorKind::UndefinedError }));
+        assert_eq!(unknown, Err(Mistake::Body(Problem::At { line: 2, what: "undefined value".to_owned() })));
     }
 
     #[test]
@@ -133,16 +216,32 @@ mod tests {
         ] {
             assert!(rendered(greedy, &sample::bare()).is_err(), "{greedy}");
         }
-        assert_eq!(rendered("{{ 'x' * 5000 }}", &sample::bare()), Err(Problem::TooLong(4096)));
+        assert_eq!(rendered("{{ 'x' * 300000 }}", &sample::bare()), Err(Mistake::Body(Problem::TooLong(262_144))));
+        let for_ever = "\n{% for a in range(99999) %}{% for b in range(9) %}{% endfor %}{% endfor %}";
+        assert_eq!(rendered(for_ever, &sample::bare()), Err(Mistake::Body(Problem::TooMuch { line: 2 })));
+    }
+
+    #[test]
+    fn what_has_no_brace_is_what_it_makes() {
+        for (header, body, are_plain) in [
+            ("Bearer t%}0 #}", None, true),
+            ("x", Some("text % of it"), true),
+            ("{{ alert }}", None, false),
+            ("x", Some("{# note #}"), false),
+            ("x", Some("{% raw %}{% endraw %}"), false),
+        ] {
+            let templates = Templates { headers: vec![(1, header.to_owned())], body: body.map(str::to_owned) };
+            assert_eq!(templates.are_plain(), are_plain, "{header} {body:?}");
+            let filled = templates.fill_in(&sample::bare()).unwrap();
+            let unchanged = (filled.headers[0].as_str(), filled.body.as_deref()) == (header, body);
+            assert_eq!(unchanged, are_plain, "{header} {body:?}");
+        }
     }
 
     #[test]
     fn a_table_of_all_subjects_fits() {
-        let full = sample::full();
         let row = "{% for s in subjects %}{{ s.node }}/{{ s.volume }}: {{ s.value|round|int }} of {{ s.threshold }}, {{ s.message }}, {{ s.since }}; {% endfor %}";
-        let mut templates = Templates::new();
-        templates.add("body", row.to_owned()).unwrap();
-        let table = templates.render("body", &Fields::from(&full), 1 << 20).unwrap();
+        let table = rendered(row, &sample::full()).unwrap();
         assert_eq!(table.matches("; ").count(), MAX_SUBJECTS);
     }
 

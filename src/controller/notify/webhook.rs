@@ -1,63 +1,35 @@
 //! Webhooks: the notification's JSON by POST, with the headers and the body that the Secret has templates for.
 
-use std::borrow::Cow;
-
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::post::Post;
-use super::secret::{BODY, Destination, Error, HEADERS, Invalid, template_of};
-use super::template::Fields;
+use super::secret::{Destination, Error, HEADERS, Invalid};
+use super::template::Filled;
 use crate::domain::alert::notification::Notification;
 use crate::domain::text::showable;
 
 /// Says which notification it is: receivers that know the header drop repetitions.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Of what a template makes, in bytes.
-const MAX_BODY: usize = 262_144;
-const MAX_HEADER: usize = 4096;
 
-/// The POST that tells a notification.
-pub fn post(destination: &Destination, notification: &Notification) -> Result<Post, Error> {
-    let fields = Fields::from(notification);
-    let body = if destination.has_body {
-        body(destination, notification)?
-    } else {
-        serde_json::json!(notification).to_string()
-    };
-    let mut headers = headers(destination, &fields)?;
+/// The POST that tells a notification, by what the destination's templates make of it.
+pub fn post(destination: &Destination, notification: &Notification, filled: Filled) -> Result<Post, Error> {
+    let mut headers = headers(destination, &filled)?;
     headers.entry(CONTENT_TYPE).or_insert(JSON);
     // A UUID's digits are a header's value.
     if let Ok(id) = HeaderValue::from_str(&notification.id.to_string()) {
         headers.insert(IDEMPOTENCY_KEY, id);
     }
+    let body = filled.body.unwrap_or_else(|| serde_json::json!(notification).to_string());
     Ok(Post { target: destination.target.clone(), authorities: destination.authorities.clone(), headers, body })
 }
 
-/// What the Secret's template makes. Of subjects whose names make too much of it fewer are told: they must not keep the others from being told.
-fn body(destination: &Destination, notification: &Notification) -> Result<String, Error> {
-    let mut told = Cow::Borrowed(notification);
-    loop {
-        let count = told.subjects.len();
-        match destination.templates.render(BODY, &Fields::from(&*told), MAX_BODY) {
-            Err(problem) if problem.is_too_much() && count > 1 => {
-                let told = told.to_mut();
-                told.subjects.truncate(count / 2);
-                told.subjects_omitted += count - count / 2;
-            }
-            made => return made.map_err(|problem| destination.invalid(BODY, Invalid::Template(problem))),
-        }
-    }
-}
-
 /// The headers that the Secret asks for.
-pub(super) fn headers(destination: &Destination, fields: &Fields) -> Result<HeaderMap, Error> {
+pub(super) fn headers(destination: &Destination, filled: &Filled) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
-    for (line, name) in &destination.headers {
-        let made = destination.templates.render(&template_of(name), fields, MAX_HEADER);
-        let made = made.map_err(|problem| destination.invalid(HEADERS, Invalid::Template(problem.in_line(*line))))?;
+    for (name, made) in destination.headers.iter().zip(&filled.headers) {
         // A volume's name must not be able to end the line.
-        let mut value = HeaderValue::from_bytes(showable(&made).as_bytes())
+        let mut value = HeaderValue::from_bytes(showable(made).as_bytes())
             .map_err(|_| destination.invalid(HEADERS, Invalid::NotText))?;
         value.set_sensitive(true);
         headers.insert(name, value);
@@ -67,11 +39,14 @@ pub(super) fn headers(destination: &Destination, fields: &Fields) -> Result<Head
 
 #[cfg(test)]
 mod tests {
+    use super::super::secret::BODY;
     use super::super::{sample, secret};
     use super::*;
 
     fn made(entries: &[(&str, &str)], notification: &Notification) -> Result<Post, Error> {
-        post(&secret::tests::destination(entries), notification)
+        let destination = secret::tests::destination(entries);
+        let filled = destination.templates.fill_in(notification);
+        post(&destination, notification, filled.map_err(|mistake| destination.not_filled_in(mistake.into()))?)
     }
 
     #[test]
@@ -120,6 +95,14 @@ mod tests {
         assert_eq!(
             problem(&[(BODY, "{{ nothing }}")]),
             "Secret ns/s: key body has a mistake in line 1: undefined value"
+        );
+        assert_eq!(
+            problem(&[(HEADERS, "X: 1\n\nY: {{ nothing"), (BODY, "{{ nothing }}")]),
+            "Secret ns/s: key headers has a mistake in line 3: syntax error"
+        );
+        assert_eq!(
+            problem(&[(BODY, "\n{% nothing %}")]),
+            "Secret ns/s: key body has a mistake in line 2: syntax error"
         );
         assert_eq!(problem(&[(BODY, "{{ 'x' * 300000 }}")]), "Secret ns/s: key body makes more than 262144 bytes");
         assert_eq!(problem(&[(HEADERS, "X: {{ 'x' * 5000 }}")]), "Secret ns/s: key headers makes more than 4096 bytes");
