@@ -199,9 +199,12 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, Invalid> {
     if found.is_empty() { Err(Invalid::NoCertificate) } else { Ok(found) }
 }
 
-/// Names, and values with their lines, of lines `NAME: VALUE`; empty ones are passed over.
-fn headers(lines: &str) -> Result<Vec<(HeaderName, (usize, String))>, Invalid> {
-    let mut found: Vec<(HeaderName, (usize, String))> = Vec::new();
+/// The value of a header, with the line that it is in.
+type Numbered = (usize, String);
+
+/// Of lines `NAME: VALUE`; empty ones are passed over.
+fn headers(lines: &str) -> Result<Vec<(HeaderName, Numbered)>, Invalid> {
+    let mut found: Vec<(HeaderName, Numbered)> = Vec::new();
     for (number, line) in (1..).zip(lines.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let (name, value) = line.split_once(':').ok_or(Invalid::NotHeader(number))?;
         let name: HeaderName = name.trim().parse().map_err(|_| Invalid::NotHeader(number))?;
