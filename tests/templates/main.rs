@@ -71,8 +71,8 @@ async fn no_template_does_harm_and_each_is_told_what_it_took() {
     for (template, words) in harmful::templates() {
         let problem = problem(&filler, &body(&template)).await;
         assert!(words.contains(&problem.to_string().as_str()), "{problem}: {template:.60}");
-        let filled = filler.fill_in(&ordinary, &about("v", 2.0)).await.ok().unwrap();
-        assert_eq!(filled.body.as_deref(), Some("Firing"));
+        let made = filler.fill_in(&ordinary, &about("v", 2.0)).await.ok().unwrap();
+        assert_eq!(made.body.as_deref(), Some("Firing"));
     }
 }
 
@@ -132,8 +132,8 @@ async fn ordinary_templates_make_what_they_made_here() {
 async fn many_have_their_turns() {
     let (filler, template) = (filler(), body("{{ subjects|length }}"));
     let told = about("v", 2.0);
-    let filled = futures::future::join_all((0..20).map(|_| filler.fill_in(&template, &told))).await;
-    assert!(filled.iter().all(|filled| filled.as_ref().is_ok_and(|filled| filled.body.as_deref() == Some("100"))));
+    let made = futures::future::join_all((0..20).map(|_| filler.fill_in(&template, &told))).await;
+    assert!(made.iter().all(|made| made.as_ref().is_ok_and(|made| made.body.as_deref() == Some("100"))));
 }
 
 /// What it is allowed has to fit beside the controller, so it must be what it really has: what an allocator reserves counts, too.
