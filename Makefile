@@ -114,8 +114,8 @@ test-faults-fast: image ## The same without the faults whose ends take minutes
 
 # What only compiles and computes is done beside the cluster, whose tests mostly wait.
 BESIDE := target/beside.log
-test: lint dependencies test-unit test-store test-api test-notify ## Set up, and run every test but the slow faults
-	@nice -n 19 $(MAKE) fuzz arm64 >$(BESIDE) 2>&1 & other=$$!; \
+test: lint test-unit test-store test-api test-notify ## Set up, and run every test but the slow faults
+	@nice -n 19 $(MAKE) dependencies fuzz arm64 >$(BESIDE) 2>&1 & other=$$!; \
 	  trap 'kill $$other 2>/dev/null || true' EXIT; \
 	  $(MAKE) test-e2e test-faults-fast && status=0 || status=$$?; \
 	  wait $$other || status=$$?; \
