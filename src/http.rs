@@ -18,11 +18,6 @@ use hyper_util::rt::TokioTimer;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-/// What a client of HTTP failed by: its own words leave out the cause.
-pub fn told(error: &hyper::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
 /// How long a request's head may take to come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 

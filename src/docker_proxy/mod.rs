@@ -22,8 +22,6 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use check::{Unwell, check};
 
-use crate::agent::docker::{DEFAULT_SOCKET, MAX_ANSWER, NO_SOCKET, PROXY_SOCKET, no_socket};
+use crate::agent::docker::{Broken, DEFAULT_SOCKET, MAX_ANSWER, NO_SOCKET, PROXY_SOCKET, ask, no_socket};
 use crate::http;
 
 /// An agent asks one thing after the other; more at a time would only load dockerd.
@@ -149,8 +147,8 @@ enum Refusal {
     NoSocket(PathBuf),
     #[error("failed to connect to {0}: {1}")]
     Connect(PathBuf, io::Error),
-    #[error("failed to ask Docker at {}: {}", .0.display(), http::told(.1))]
-    Ask(PathBuf, hyper::Error),
+    #[error("failed to ask Docker at {0}: {1}")]
+    Ask(PathBuf, Broken),
 }
 
 impl IntoResponse for Refusal {
@@ -170,14 +168,9 @@ impl Proxy {
             io::ErrorKind::NotFound => Refusal::NoSocket(self.socket.clone()),
             _ => Refusal::Connect(self.socket.clone(), error),
         })?;
-        let failed = |error| Refusal::Ask(self.socket.clone(), error);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        // However slowly it is read, Docker waits no longer; ended sooner by the answer's end, or by whoever asked hanging up.
-        tokio::spawn(tokio::time::timeout(2 * ANSWER_TIMEOUT, connection));
-        let mut request = hyper::Request::new(Body::empty());
-        *request.uri_mut() = asked.into();
-        request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("docker"));
-        let (parts, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
+        // However slowly the answer is read, Docker waits no longer.
+        let answer = ask(stream, asked, 2 * ANSWER_TIMEOUT).await;
+        let (parts, body) = answer.map_err(|error| Refusal::Ask(self.socket.clone(), error))?.into_parts();
         let body = Limited::new(body, MAX_PASSED_ON).map_err(cut).map_frame(move |frame| {
             let _until_the_end = &turn;
             frame

@@ -14,8 +14,8 @@ use self::listed::{Containers, Info, Version, Volumes};
 pub use self::listed::{
     MAX_DESTINATION, MAX_KEPT, MAX_KEY, MAX_LABELS, MAX_LABELS_BYTES, MAX_NAME, MAX_PATH, MAX_VALUE,
 };
-pub use self::wire::MAX_ANSWER;
 use self::wire::Problem;
+pub use self::wire::{Broken, MAX_ANSWER, ask};
 use super::walk::Identity;
 use crate::domain::contract::{Engine, InventoryContainer, InventoryVolume};
 
@@ -171,7 +171,7 @@ impl Docker {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        match tokio::time::timeout(CALL_TIMEOUT, wire::get(&self.socket, path)).await {
+        match tokio::time::timeout(CALL_TIMEOUT, wire::get(&self.socket, path, CALL_TIMEOUT)).await {
             Ok(answer) => answer.map_err(|source| self.failed(operation, source)),
             Err(_) => Err(Error::Timeout { operation, socket: self.socket.clone() }),
         }

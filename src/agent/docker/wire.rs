@@ -1,19 +1,22 @@
 //! One GET of Docker's API over its unix socket. The answer is decoded while it comes; of it no more is in memory than
 //! its longest text.
 
+use std::error::Error as _;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::header::{HOST, HeaderValue};
+use hyper::http::uri::{InvalidUri, PathAndQuery};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::domain::text::bounded;
 
@@ -25,15 +28,42 @@ const MAX_MESSAGE: usize = 1024;
 /// Parts of an answer that wait to be decoded.
 const MAX_WAITING: usize = 4;
 
+/// A connection broke, or what came on it is no HTTP.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}{}", cause(.source))]
+pub struct Broken {
+    #[from]
+    source: hyper::Error,
+}
+
+/// What the error's own words leave out.
+fn cause(error: &hyper::Error) -> String {
+    error.source().map(|cause| format!(": {cause}")).unwrap_or_default()
+}
+
+/// Asks Docker, or who stands for it, on a connection for this alone. It ends with the answer's last byte, when nobody reads that any more, or after
+/// `at_most`.
+pub async fn ask(stream: UnixStream, path: PathAndQuery, at_most: Duration) -> Result<Response<Incoming>, Broken> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(tokio::time::timeout(at_most, connection));
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = path.into();
+    request.headers_mut().insert(HOST, HeaderValue::from_static("docker"));
+    Ok(sender.send_request(request).await?)
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// Nobody listens.
     #[error("{0}")]
     Connect(io::Error),
-    /// The connection broke, or what came is no HTTP.
-    #[error("{}", crate::http::told(.0))]
-    Http(#[from] hyper::Error),
+    /// It does not speak to the end.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// It cannot be asked for.
+    #[error("it has no such path: {0}")]
+    Path(#[from] InvalidUri),
     /// It refuses.
     #[error("it answered {status}: {message}")]
     Status {
@@ -63,17 +93,12 @@ struct Refusal {
 }
 
 /// The answer to `GET path`.
-pub(super) async fn get<T>(socket: &Path, path: &str) -> Result<T, Problem>
+pub(super) async fn get<T>(socket: &Path, path: &str, at_most: Duration) -> Result<T, Problem>
 where
     T: DeserializeOwned + Send + 'static,
 {
     let stream = UnixStream::connect(socket).await.map_err(Problem::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = hyper::Uri::try_from(path).map_err(|_| Problem::Version(path.to_owned()))?;
-    request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("docker"));
-    let answer = sender.send_request(request).await?;
+    let answer = ask(stream, path.try_into()?, at_most).await?;
     match answer.status() {
         StatusCode::OK => decode(answer.into_body()).await,
         status => Err(refused(status, answer.into_body()).await),
@@ -100,7 +125,7 @@ where
     let decoding = tokio::task::spawn_blocking(|| serde_json::from_reader(reader));
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
-        let Ok(part) = frame?.into_data() else { continue };
+        let Ok(part) = frame.map_err(Broken::from)?.into_data() else { continue };
         length = length.saturating_add(part.len());
         if length > MAX_ANSWER {
             return Err(Problem::TooLong);
