@@ -28,15 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(rule) = spec.rule.rule() else { return };
     let receivers = spec.receivers();
-    let author = Author {
-        name: "big",
-        uid: "uid",
-        rule: rule.name(),
-        threshold: rule.threshold(),
-        scope: spec.scope,
-        severity: spec.severity,
-        receivers: &receivers,
-    };
+    let author = Author::new("big", "uid", &spec, rule, &receivers);
     let mut choices = Unstructured::new(lines.next().unwrap_or_default());
     let silenced = choices.ratio(1, 5).unwrap_or(false);
     let Ok(evaluation) = evaluation(&author, rule, &mut choices) else { return };

@@ -7,16 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use libfuzzer_sys::fuzz_target;
-use uuid::Uuid;
 use volumeviz::controller::notify::post::Post;
 use volumeviz::controller::notify::secret::{self, Destination, Error, LABEL, Origin};
-use volumeviz::controller::notify::{alertmanager, webhook};
-use volumeviz::domain::alert::notification::{Notification, Occasion, Subject};
-use volumeviz::domain::alert::{Scope, Severity};
+use volumeviz::controller::notify::{alertmanager, sample, webhook};
+use volumeviz::domain::alert::Scope;
+use volumeviz::domain::alert::notification::{Notification, Subject};
 
 const KEYS: [&str; 4] = ["url", "headers", "body", "ca.crt"];
 /// Bytes of what a template makes.
@@ -76,30 +75,18 @@ fn keeps_quiet(error: &Error) {
 }
 
 fn notification(volume: &str, subjects: usize) -> Notification {
+    let mut told = sample::bare();
     let subject = Subject {
         node: Some("node-1".to_owned()),
         volume: Some(volume.to_owned()),
         value: Some(2.0),
-        threshold: 1.0,
         message: "2.00 GiB, limit 1.00 GiB".to_owned(),
-        since: DateTime::UNIX_EPOCH,
-        resolved_at: None,
+        ..told.subjects.remove(0)
     };
-    Notification {
-        version: "1".to_owned(),
-        id: Uuid::nil(),
-        event: Occasion::Firing,
-        alert: "example".to_owned(),
-        alert_uid: "uid".to_owned(),
-        severity: Severity::Warning,
-        rule: "sizeAbove".to_owned(),
-        scope: Scope::Volume,
-        unit: "bytes".to_owned(),
-        text: format!("[Warning] example: node-1/{volume}: 2.00 GiB, limit 1.00 GiB"),
-        time: DateTime::UNIX_EPOCH,
-        subjects: vec![subject; subjects],
-        subjects_omitted: 0,
-    }
+    told.scope = Scope::Volume;
+    told.text = format!("[Warning] example: node-1/{volume}: {}", subject.message);
+    told.subjects = vec![subject; subjects];
+    told
 }
 
 fn split<'a>(mut bytes: &'a [u8], at: &[u8]) -> Vec<&'a [u8]> {

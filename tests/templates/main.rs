@@ -8,12 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::DateTime;
-use uuid::Uuid;
 use volumeviz::controller::notify::filler::{Fault, Filler, MAX_MEMORY, Problem};
+use volumeviz::controller::notify::sample;
 use volumeviz::controller::notify::template::Templates;
-use volumeviz::domain::alert::notification::{Notification, Occasion, Subject};
-use volumeviz::domain::alert::{Scope, Severity};
+use volumeviz::domain::alert::Scope;
+use volumeviz::domain::alert::notification::{Notification, Subject};
 use wait4::Wait4;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_volumeviz");
@@ -39,30 +38,18 @@ async fn problem(filler: &Arc<Filler>, templates: &Templates) -> Problem {
 
 /// About volumes of this name.
 fn about(volume: &str, value: f64) -> Notification {
+    let mut told = sample::bare();
+    told.scope = Scope::Volume;
+    told.text = format!("[Warning] example: node-1/{volume}: too big");
     let subject = Subject {
         node: Some("node-1".to_owned()),
         volume: Some(volume.to_owned()),
         value: Some(value),
-        threshold: 1.0,
         message: "too big".to_owned(),
-        since: DateTime::UNIX_EPOCH,
-        resolved_at: None,
+        ..told.subjects.remove(0)
     };
-    Notification {
-        version: "1".to_owned(),
-        id: Uuid::nil(),
-        event: Occasion::Firing,
-        alert: "example".to_owned(),
-        alert_uid: "uid".to_owned(),
-        severity: Severity::Warning,
-        rule: "sizeAbove".to_owned(),
-        scope: Scope::Volume,
-        unit: "bytes".to_owned(),
-        text: format!("[Warning] example: node-1/{volume}: too big"),
-        time: DateTime::UNIX_EPOCH,
-        subjects: vec![subject; 100],
-        subjects_omitted: 0,
-    }
+    told.subjects = vec![subject; 100];
+    told
 }
 
 #[tokio::test]

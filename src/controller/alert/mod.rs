@@ -93,15 +93,7 @@ pub async fn reconcile(alert: Arc<VolumeAlert>, shared: &Shared) -> Result<Actio
     };
     let uid = alert.uid().unwrap_or_default();
     let name = alert.name_any();
-    let author = Author {
-        name: &name,
-        uid: &uid,
-        rule: rule.name(),
-        threshold: rule.threshold(),
-        scope: alert.spec.scope,
-        severity: alert.spec.severity,
-        receivers: &receivers,
-    };
+    let author = Author::new(&name, &uid, &alert.spec, rule, &receivers);
     let pass = Pass { shared, alert: &alert, rule, author };
     if rule == Rule::DatabaseDown { pass.judge_database().await } else { pass.judge_results(matcher.as_ref()).await }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
+use crate::crd::VolumeAlertSpec;
 use crate::domain::alert::notification::{Channel, MAX_SUBJECTS, Notification, Occasion, Receiver, Subject, text};
 use crate::domain::alert::rule::{self, Rule};
 use crate::domain::alert::{Scope, Severity};
@@ -31,6 +32,12 @@ pub struct Author<'a> {
 }
 
 impl<'a> Author<'a> {
+    /// Of a VolumeAlert that has this rule.
+    pub fn new(name: &'a str, uid: &'a str, spec: &VolumeAlertSpec, rule: Rule, receivers: &'a [Receiver]) -> Self {
+        let VolumeAlertSpec { scope, severity, .. } = *spec;
+        Self { name, uid, rule: rule.name(), threshold: rule.threshold(), scope, severity, receivers }
+    }
+
     /// The same when the rule is, or was, `databaseDown`.
     pub fn of_outage(&self) -> Self {
         Self {

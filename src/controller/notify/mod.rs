@@ -18,7 +18,7 @@ mod outbox;
 pub mod post;
 mod repeats;
 mod retry;
-mod sample;
+pub mod sample;
 pub mod secret;
 pub mod template;
 pub mod webhook;

@@ -7,7 +7,7 @@ use crate::domain::alert::notification::{MAX_SUBJECTS, Notification, Occasion, S
 use crate::domain::alert::{Scope, Severity};
 
 /// Everything there, as many subjects as there can be.
-pub(super) fn full() -> Notification {
+pub fn full() -> Notification {
     let subject = Subject {
         node: Some("node-1".to_owned()),
         volume: Some("shop-db".to_owned()),
@@ -27,7 +27,7 @@ pub(super) fn full() -> Notification {
 }
 
 /// One subject, nothing there that can be absent.
-pub(super) fn bare() -> Notification {
+pub fn bare() -> Notification {
     let subject = Subject {
         node: None,
         volume: None,

@@ -76,16 +76,7 @@ fn planned(spec: &VolumeAlertSpec, open: Vec<Open>, findings: Vec<Finding>, now:
 }
 
 fn author<'a>(spec: &VolumeAlertSpec, receivers: &'a [Receiver]) -> Author<'a> {
-    let rule = spec.rule.rule().unwrap();
-    Author {
-        name: "big",
-        uid: "uid",
-        rule: rule.name(),
-        threshold: rule.threshold(),
-        scope: spec.scope,
-        severity: spec.severity,
-        receivers,
-    }
+    Author::new("big", "uid", spec, spec.rule.rule().unwrap(), receivers)
 }
 
 /// Who is told what, of whom.
