@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../kit/bouncer.rs"]
+mod bouncer;
 mod fault;
 #[path = "../kit/mod.rs"]
 mod kit;
@@ -19,6 +21,7 @@ mod slow;
 
 use std::time::Instant;
 
+use bouncer::Bouncer;
 use fault::*;
 use kit::*;
 use mid_scan::*;

@@ -14,6 +14,8 @@ mod alerts;
 mod alone;
 mod audit;
 mod backup;
+#[path = "../kit/bouncer.rs"]
+mod bouncer;
 mod clock;
 mod command_line;
 mod concurrency;
