@@ -58,7 +58,7 @@ pub struct VolumeAlertStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum AlertState {
-    /// Nothing is above the limit, or the alert is suspended.
+    /// Nothing is above the limit.
     Inactive,
     /// Something is above the limit, for less than `forSeconds`.
     Pending,
@@ -68,6 +68,8 @@ pub enum AlertState {
     NoData,
     /// Something fires or is pending, and nothing is told: `silenceUntil`.
     Silenced,
+    /// Nothing is judged: `suspend`.
+    Suspended,
 }
 
 /// Subjects by what was found of them.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::volume_scan_status::VolumeScanStatus;
+use crate::domain::schedule;
 use crate::domain::selector::{LabelSelector, VolumeSelector};
 use crate::domain::work::{Limits, Mode, WorkOrder, default_max_attempts, default_run_history_limit};
 
@@ -203,8 +204,8 @@ fn rules() -> Value {
     ];
     let always = [
         json!({
-            "rule": "!has(self.schedule) || self.schedule.matches('^[^ ]+( +[^ ]+){4}$')", "fieldPath": ".schedule",
-            "message": "must have five cron fields: minute, hour, day of month, month, day of week",
+            "rule": format!("!has(self.schedule) || self.schedule.matches(r'{}')", schedule::pattern()), "fieldPath": ".schedule",
+            "message": format!("must be five cron fields: {}", schedule::FIELDS),
         }),
         json!({
             "rule": "has(self.schedule) == has(oldSelf.schedule)",

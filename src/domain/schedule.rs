@@ -11,7 +11,8 @@ use croner::parser::{CronParser, Seconds, Year};
 /// Due times that are counted one by one; a controller that was away for longer tells "at least".
 pub const MAX_COUNTED: i64 = 1000;
 
-const FIELDS: &str = "minute (0-59), hour (0-23), day of month (1-31), month (1-12), day of week (0-7, SUN-SAT)";
+/// The fields of a schedule, for people.
+pub const FIELDS: &str = "minute (0-59), hour (0-23), day of month (1-31), month (1-12), day of week (0-7, SUN-SAT)";
 
 /// A schedule that can be followed.
 #[derive(Debug, Clone)]
@@ -101,9 +102,32 @@ impl Schedule {
     }
 }
 
+/// What can be told of a schedule without parsing it, in RE2's syntax: five fields of values within their bounds. A range that runs backwards
+/// and a date that never comes get through.
+pub fn pattern() -> String {
+    let day = "0?[1-9]|[12][0-9]|3[01]";
+    let weekday = "0?[0-7]|sun|mon|tue|wed|thu|fri|sat";
+    let fields = [
+        field("[*]", "[0-5]?[0-9]", ""),
+        field("[*]", "[01]?[0-9]|2[0-3]", ""),
+        field("[*?]", day, &format!("|L|LW|({day})W")),
+        field("[*]", "0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec", ""),
+        format!("[+]?{}", field("[*?]", weekday, &format!("|L|({weekday})(#?L|#[1-5])"))),
+    ];
+    format!("(?i)^{}$", fields.join(" +"))
+}
+
+/// Any value, or a list of values, of ranges and steps, and of what else this field may have.
+fn field(any: &str, value: &str, or_else: &str) -> String {
+    let step = "/[1-9][0-9]{0,3}";
+    let item = format!("({value}|({value})-({value})({step})?|[*]{step}{or_else})");
+    format!("({any}|{item}(,{item})*)")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use regex::Regex;
 
     use super::*;
 
@@ -180,6 +204,61 @@ mod tests {
     }
 
     #[test]
+    fn whatever_cron_says_is_let_in() {
+        let pattern = Regex::new(&pattern()).unwrap();
+        for expression in [
+            "* * * * *",
+            "*/5 1-3 * * MON-FRI",
+            "0,30  9-17/2 1,15 jan-jun,Dec *",
+            "59 23 31 12 7",
+            "00 00 01 01 00",
+            "0 0 L * ?",
+            "0 0 LW,15W * *",
+            "0 0 ? * MON#1,fri#5,5L,2#L",
+            "0 0 13 * +5",
+            "0 0 * * sat-sun",
+        ] {
+            assert!(Schedule::parse(expression, None).is_ok(), "{expression:?} can be followed");
+            assert!(pattern.is_match(expression), "{expression:?} is let in");
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_not_let_in() {
+        let pattern = Regex::new(&pattern()).unwrap();
+        for expression in [
+            "60 0 * * *",
+            "0 24 * * *",
+            "30 25 * * *",
+            "0 0 0 * *",
+            "0 0 32 * *",
+            "0 0 * 0 *",
+            "0 0 * 13 *",
+            "0 0 * * 8",
+            "0-60 * * * *",
+            "*/0 * * * *",
+            "5/10 * * * *",
+            "/5 * * * *",
+            "1,,2 * * * *",
+            ", * * * *",
+            "MON * * * *",
+            "0 0 * * MONDAY",
+            "0 0 * FOO *",
+            "0 0 * * 1#6",
+            "L 0 * * *",
+            "? 0 * * *",
+            "-1 * * * *",
+            "0 0 * *",
+            "* * * * * *",
+            " * * * * *",
+            "@daily",
+            "CRON_TZ=UTC 0 0 * *",
+        ] {
+            assert!(!pattern.is_match(expression), "{expression:?} is let in");
+        }
+    }
+
+    #[test]
     fn passed_times_are_counted_up_to_a_bound_and_the_last_is_exact() {
         let schedule = schedule("* * * * *", "UTC");
         let passed = |from: &str, to: &str| schedule.passed(utc(from), utc(to));
@@ -193,7 +272,29 @@ mod tests {
         assert_eq!(weekly.passed(utc("1970-01-01T00:00:00Z"), utc("2026-01-09T23:00:00Z")), Some(decades));
     }
 
+    /// A field of cron as its manual has it, of values from `first` to `last`.
+    fn fields(first: u16, last: u16) -> impl Strategy<Value = String> {
+        let item = (first..=last, first..=last, 1..=99_u16, 0..4_u8).prop_map(|(a, b, step, kind)| match kind {
+            0 => a.to_string(),
+            1 => format!("{}-{}", a.min(b), a.max(b)),
+            2 => format!("{}-{}/{step}", a.min(b), a.max(b)),
+            _ => format!("*/{step}"),
+        });
+        prop_oneof![Just("*".to_owned()), prop::collection::vec(item, 1..4).prop_map(|items| items.join(",")),]
+    }
+
     proptest! {
+        #[test]
+        fn whatever_can_be_followed_is_let_in(
+            fields in (fields(0, 59), fields(0, 23), fields(1, 31), fields(1, 12), fields(0, 7)),
+        ) {
+            let (minute, hour, day, month, weekday) = fields;
+            let expression = format!("{minute} {hour} {day} {month} {weekday}");
+            prop_assert!(Regex::new(&pattern()).unwrap().is_match(&expression));
+            let parsed = Schedule::parse(&expression, None);
+            prop_assert!(matches!(parsed, Ok(_) | Err(Invalid::Never { .. })), "{:?}", parsed);
+        }
+
         /// In any zone and at any time: the next due time is later, is the first, and is found again from just before it.
         #[test]
         fn due_times_are_strictly_ordered(

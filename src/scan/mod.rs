@@ -19,6 +19,7 @@ use self::report::{Line, Report, Row, Totals};
 use crate::agent::docker::{self, DEFAULT_DATA_ROOT, DEFAULT_SOCKET, Docker};
 use crate::agent::measure::{Measurer, Target};
 use crate::agent::walk::{Threads, Walker, Wanted};
+use crate::domain::measurement::VolumeReason;
 use crate::domain::work::WorkOrder;
 use crate::output;
 
@@ -96,6 +97,8 @@ enum Error {
     Docker(#[from] docker::Error),
     #[error(transparent)]
     Du(#[from] du::Error),
+    #[error("unable to read {path}: {error}")]
+    Directory { path: String, error: std::io::Error },
     #[error(transparent)]
     Print(#[from] output::Error),
 }
@@ -159,6 +162,10 @@ async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
     while let Some(row) = progress.show_while(&measurer, ready.next()).await {
         progress.count();
         totals.count(&row);
+        if let Some(error) = not_there(&row) {
+            progress.erase();
+            output::print_error(&error);
+        }
         if args.output != Output::Jsonl {
             rows.push(row);
             continue;
@@ -172,6 +179,15 @@ async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
     drop(ready);
     rows.sort_by(|a, b| b.allocated_bytes.cmp(&a.allocated_bytes).then_with(|| a.name.cmp(&b.name)));
     Ok(Report { volumes: rows, totals })
+}
+
+/// Why there is no directory where somebody said that there is one.
+fn not_there(row: &Row) -> Option<Error> {
+    if row.reason != Some(VolumeReason::Vanished) || row.driver.is_some() {
+        return None;
+    }
+    let error = std::fs::read_dir(&row.path).err()?;
+    Some(Error::Directory { path: row.path.clone(), error })
 }
 
 /// `du` is for one at a time.

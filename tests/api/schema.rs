@@ -57,6 +57,7 @@ async fn bad_input_is_refused_by_field() {
         (json!({"cancelRunID": 0}), "spec.cancelRunID"),
         (json!({"schedule": "@daily and so on"}), "spec.schedule"),
         (json!({"schedule": "0 3 * * * *"}), "spec.schedule"),
+        (json!({"schedule": "30 25 * * *"}), "spec.schedule"),
         (json!({"timeZone": "Europe/Berlin"}), "spec.timeZone"),
         (json!({"schedule": "0 3 * * *", "ttlSecondsAfterFinished": 60}), "spec.ttlSecondsAfterFinished"),
         (json!({"concurrencyPolicy": "Allow"}), "spec.concurrencyPolicy"),

@@ -90,6 +90,19 @@ fn exit_codes_tell_how_complete_it_is() {
 }
 
 #[test]
+fn a_path_that_is_no_directory_is_named_with_the_reason() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "1").unwrap();
+    let output = volumeviz(&["scan", path(root.path()), "/does/not/exist", path(&file)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "error: unable to read /does/not/exist: No such file or directory (os error 2)\n");
+    let table = text(&output.stdout);
+    let row = table.lines().find(|row| row.starts_with(path(&file))).unwrap();
+    assert!(row.ends_with("Unknown (Unreadable): 1 NotADirectory"), "{table}");
+}
+
+#[test]
 fn without_docker_it_says_what_to_do() {
     let output = volumeviz(&["scan", "--docker", "/does/not/exist.sock"]);
     let told = text(&output.stderr);

@@ -41,28 +41,36 @@ fn say(type_: &'static str, holds: bool, reason: &str, message: &str) -> Stateme
 }
 
 fn ready(alert: &VolumeAlert, judged: &Judged) -> Vec<Statement> {
+    match obstacle(alert, judged) {
+        Some((reason, message)) => {
+            let stalled = judged.invalid.as_ref().map(|_| (kind::STALLED, true));
+            let types = [(kind::READY, false)].into_iter().chain(stalled);
+            types.map(|(type_, holds)| say(type_, holds, reason, &message)).collect()
+        }
+        None if alert.spec.suspend => {
+            vec![say(kind::READY, true, reason::SUSPENDED, "nothing is judged: spec.suspend")]
+        }
+        None => vec![say(kind::READY, true, reason::WATCHING, "the latest results are held against the rule")],
+    }
+}
+
+/// Why the alert cannot do what its spec asks for: reason and message.
+pub(super) fn obstacle(alert: &VolumeAlert, judged: &Judged) -> Option<(&'static str, String)> {
     if let Some(invalid) = &judged.invalid {
-        return [(kind::READY, false), (kind::STALLED, true)]
-            .map(|(type_, holds)| say(type_, holds, invalid.reason, &invalid.message))
-            .into();
+        return Some((invalid.reason, invalid.message.clone()));
     }
     if alert.spec.suspend {
-        return vec![say(kind::READY, true, reason::SUSPENDED, "nothing is judged: spec.suspend")];
+        return None;
     }
     let Some(found) = &judged.found else {
         let problem = judged.database.as_ref().and_then(|database| database.problem.as_ref());
-        let message = problem.map_or("", |problem| problem.message.as_str());
-        return vec![say(kind::READY, false, reason::DATABASE_NOT_READY, message)];
+        return Some((reason::DATABASE_NOT_READY, problem.map_or_else(String::new, |problem| problem.message.clone())));
     };
     if !found.unknown_scans.is_empty() {
         let names = found.unknown_scans.join(", ");
-        let message = format!("spec.scanSelector.names: there is no VolumeScan {names}");
-        return vec![say(kind::READY, false, reason::SCAN_NOT_FOUND, &message)];
+        return Some((reason::SCAN_NOT_FOUND, format!("spec.scanSelector.names: there is no VolumeScan {names}")));
     }
-    if let Some(problem) = &judged.problem {
-        return vec![say(kind::READY, false, problem.reason, &problem.message)];
-    }
-    vec![say(kind::READY, true, reason::WATCHING, "the latest results are held against the rule")]
+    judged.problem.as_ref().map(|problem| (problem.reason, problem.message.clone()))
 }
 
 fn firing(status: &VolumeAlertStatus) -> Statement {

@@ -233,7 +233,7 @@ fn firing(subject: &Subject) -> FiringSubject {
 
 fn state(alert: &VolumeAlert, judged: &Judged, status: &VolumeAlertStatus) -> AlertState {
     if alert.spec.suspend {
-        return AlertState::Inactive;
+        return AlertState::Suspended;
     }
     let counts = status.counts.unwrap_or_default();
     match counts {

@@ -84,7 +84,11 @@ pub(super) fn notices(
         notices.push(Notice {
             type_: EventType::Normal,
             reason: "RunStarted",
-            note: format!("run {} started on {} nodes", run.id, run.nodes.total),
+            note: match run.nodes.total {
+                0 => format!("run {} started: no node is selected", run.id),
+                1 => format!("run {} started on 1 node", run.id),
+                nodes => format!("run {} started on {nodes} nodes", run.id),
+            },
         });
     }
     if let Some(run) = &next.last_run

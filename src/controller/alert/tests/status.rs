@@ -7,9 +7,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{at, author, open, spec};
+use crate::controller::alert::Invalid;
 use crate::controller::alert::outage::{self, Outage, Verdict};
-use crate::controller::alert::plan;
 use crate::controller::alert::status::{self, Delivery, Found, Judged};
+use crate::controller::alert::{plan, publish};
 use crate::controller::health::{DatabaseHealth, DatabaseProblem};
 use crate::controller::notify::Problem;
 use crate::crd::{AlertCounts, AlertState, EvaluatedRun, VolumeAlert, VolumeAlertSpec, VolumeAlertStatus};
@@ -70,7 +71,7 @@ fn states_follow_from_counts() {
     }
     assert_eq!(state(json!({}), &Judged { silenced: true, ..found(counts(3, 1, 0, 0), vec![]) }), AlertState::Silenced);
     assert_eq!(state(json!({"noData": "Ignore"}), &found(counts(3, 0, 0, 3), vec![])), AlertState::Inactive);
-    assert_eq!(state(json!({"suspend": true}), &found(counts(3, 1, 0, 0), vec![])), AlertState::Inactive);
+    assert_eq!(state(json!({"suspend": true}), &found(counts(3, 1, 0, 0), vec![])), AlertState::Suspended);
 }
 
 #[test]
@@ -130,6 +131,35 @@ fn a_scan_that_does_not_exist_is_named() {
     assert_eq!(condition(&status, "Ready"), says("False", "ScanNotFound"));
     assert_eq!(message(&status, "Ready"), "spec.scanSelector.names: there is no VolumeScan nightly, weekly");
     assert_eq!(status.state, Some(AlertState::Firing), "the others are judged");
+}
+
+#[test]
+fn what_users_have_to_mend_is_told_once_by_an_event() {
+    let mut alert = alert(spec(json!({})));
+    let told = |alert: &mut VolumeAlert, judged: &Judged| {
+        let notice = publish::notice(alert, judged);
+        alert.status = Some(status::next(alert, judged));
+        notice.map(|notice| (notice.reason, notice.note))
+    };
+    let well = found(counts(1, 0, 0, 0), vec![]);
+    let problem = |reason, secret: &str| {
+        let message = format!("spec.notify[hook]: Secret volumeviz/{secret} does not exist");
+        Judged { problem: Some(Problem { reason, message }), ..well.clone() }
+    };
+    let missing = problem("SecretMissing", "hook");
+    assert_eq!(told(&mut alert, &well), None);
+    let note = "spec.notify[hook]: Secret volumeviz/hook does not exist".to_owned();
+    assert_eq!(told(&mut alert, &missing), Some(("SecretMissing", note)));
+    assert_eq!(told(&mut alert, &missing), None, "it was told");
+    assert!(told(&mut alert, &problem("SecretMissing", "other")).is_some(), "another Secret");
+    assert_eq!(told(&mut alert, &problem("ReceiversNotChecked", "hook")), None, "nothing for its users");
+    let away = Judged { found: None, ..well.clone() };
+    assert_eq!(told(&mut alert, &away), None, "nor is the database");
+    let invalid = Invalid { reason: "InvalidSelector", message: "x".repeat(5000) };
+    assert_eq!(told(&mut alert, &Judged::invalid(invalid.clone())).unwrap().0, "InvalidSelector");
+    assert_eq!(told(&mut alert, &Judged::invalid(invalid)), None, "however long it is");
+    alert.spec.suspend = true;
+    assert_eq!(told(&mut alert, &missing), None, "nobody is to be told");
 }
 
 #[test]

@@ -47,6 +47,17 @@ fn a_run_that_starts_is_told_once_however_far_it_is() {
 }
 
 #[test]
+fn a_run_that_starts_says_on_how_many_nodes() {
+    for (total, expected) in
+        [(0, "run 7 started: no node is selected"), (1, "run 7 started on 1 node"), (2, "run 7 started on 2 nodes")]
+    {
+        let mut run = active(vec![]);
+        run.progress.nodes.total = total;
+        assert_eq!(told(&scan(), &with_active(run)).0[0].1, expected);
+    }
+}
+
+#[test]
 fn all_nodes_that_failed_are_told_by_one_event() {
     let nodes = NodeCounts { total: 5, succeeded: 2, failed: 2, skipped: 1, ..NodeCounts::default() };
     let mut observed = at_rest(Run { nodes, ..ended(RunResult::Partial, "SomeNodesMissing") });
