@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use volumeviz::agent::docker::{Inventory, MAX_DESTINATION, MAX_KEY, MAX_LABELS, MAX_NAME, MAX_PATH, MAX_VALUE};
+use volumeviz::agent::docker::{
+    Inventory, MAX_DESTINATION, MAX_KEY, MAX_LABELS, MAX_LABELS_BYTES, MAX_NAME, MAX_PATH, MAX_VALUE,
+};
 use volumeviz::domain::contract::{InventoryContainer, InventoryVolume};
 
 fuzz_target!(|json: &[u8]| {
@@ -60,7 +62,10 @@ fn container(container: &InventoryContainer) {
 }
 
 fn labels(labels: &BTreeMap<String, String>) {
+    // One more tells how many were left out.
     assert!(labels.len() <= MAX_LABELS + 1);
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert!(bytes <= MAX_LABELS_BYTES + MAX_KEY, "{bytes} bytes of labels");
     for (key, value) in labels {
         fits(key, MAX_KEY);
         fits(value, MAX_VALUE);

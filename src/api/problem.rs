@@ -4,6 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::domain::text::showable;
 use crate::store::{self, Kind};
 
 /// Why a request was not answered (RFC 9457, `application/problem+json`).
@@ -16,7 +17,7 @@ pub struct Problem {
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// What went wrong here.
+    /// What went wrong here, in one line.
     detail: String,
     /// CamelCase, for programs: e.g. `InvalidParameter`, `Forbidden`, or the reason why the database cannot be used.
     reason: &'static str,
@@ -25,7 +26,7 @@ pub struct Problem {
 impl Problem {
     pub(super) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
-        Self { type_: "about:blank", title, status: status.as_u16(), detail: detail.into(), reason }
+        Self { type_: "about:blank", title, status: status.as_u16(), detail: showable(&detail.into()), reason }
     }
 
     pub(super) const fn reason(&self) -> &'static str {

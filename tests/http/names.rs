@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::hostile::TEXTS;
+use super::hostile::{TEXTS, harm_in};
 use super::*;
 
 fn encoded(text: &str) -> String {
@@ -59,24 +59,25 @@ async fn a_problem_repeats_what_was_asked_for_as_data() {
     let database = Database::new().await;
     let served = Served::over(&database, &[]).await;
     for text in TEXTS.iter().filter(|text| !matches!(**text, "" | "." | "..")) {
-        let text = encoded(text);
-        for path in [
-            format!("/api/v1/volumes/{text}"),
-            format!("/api/{text}"),
-            format!("/api/v1/volumes?limit={text}"),
-            format!("/api/v1/volumes?cursor={text}"),
-            format!("/api/v1/volumes?{text}=1"),
+        let asked = encoded(text);
+        for (path, status, detail) in [
+            (format!("/api/v1/volumes/{asked}"), 404, Some(format!("there is no volume {text:?}"))),
+            (format!("/api/{asked}"), 404, Some(format!("there is no path {:?}", format!("/api/{text}")))),
+            (format!("/api/v1/volumes?limit={asked}"), 400, None),
+            (format!("/api/v1/volumes?cursor={asked}"), 400, None),
+            (format!("/api/v1/volumes?{asked}=1"), 400, None),
         ] {
             let answer = served.get(&path).await;
-            assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
-            assert_eq!(
-                (answer.media_type.as_str(), &answer.body["status"]),
-                ("application/problem+json", &json!(answer.status))
-            );
+            assert_eq!(answer.media_type, "application/problem+json", "{path}");
+            assert_eq!((answer.status, &answer.body["status"]), (status, &json!(status)), "{path}: {answer:?}");
+            assert_eq!(harm_in(&answer.body), [""; 0], "{path}");
+            if let Some(detail) = detail {
+                assert_eq!(answer.body["detail"], detail, "{path}");
+            }
         }
         // PostgreSQL has no NUL in text.
-        let status = if text.contains("%00") { 400 } else { 200 };
-        let filtered = served.get(&format!("/api/v1/volumes?node={text}&label={text}%3D{text}")).await;
+        let status = if text.contains('\0') { 400 } else { 200 };
+        let filtered = served.get(&format!("/api/v1/volumes?node={asked}&label={asked}%3D{asked}")).await;
         assert_eq!(filtered.status, status, "{filtered:?}");
     }
 }

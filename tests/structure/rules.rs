@@ -100,6 +100,15 @@ fn nobody_is_told_of_backups_that_are_not_wanted() {
     assert_eq!((of_backups(alerts()), of_backups(alerts_with(&["backup.enabled=false"]))), (1, 0));
 }
 
+#[test]
+fn a_backup_has_an_hour_more_than_its_deadline() {
+    for (seconds, hours) in [(1, "2h"), (3600, "2h"), (3601, "3h"), (90_000, "26h")] {
+        let alerts = alerts_with(&[&format!("backup.activeDeadlineSeconds={seconds}")]);
+        let alert = alerts.iter().find(|alert| alert["alert"] == "VolumeVizBackupFails").unwrap();
+        assert_eq!(alert["for"], hours, "{seconds} s");
+    }
+}
+
 /// A key that is there twice is an error to some who apply manifests.
 #[test]
 fn labels_of_a_value_go_before_common_ones() {
