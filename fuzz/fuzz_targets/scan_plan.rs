@@ -66,7 +66,7 @@ fn starts(scan: &VolumeScan, observed: &Observed, planned: &Plan) {
         assert_eq!(observed.fleet.nodes.get(name).map(|node| &node.uid), Some(uid));
     }
     match &start.key {
-        RunKey::Scheduled(due) => assert!(runs.last_due.is_none_or(|last| last < *due), "made before: {due}"),
+        RunKey::Scheduled(due) => assert!(runs.due_times.first().is_none_or(|last| last < due), "made before: {due}"),
         asked => assert!(asked_key(scan).as_ref() == Some(asked) && runs.asked.is_none()),
     }
     let again = plan(scan, &carried_out(observed, start.key.clone(), scan)).start;
@@ -81,7 +81,7 @@ fn carried_out(observed: &Observed, key: RunKey, scan: &VolumeScan) -> Observed 
             runs.asked = Some(99);
         }
         if let RunKey::Scheduled(due) = key {
-            runs.last_due = runs.last_due.max(Some(due));
+            runs.due_times.insert(0, due);
         }
         runs.active = Some(active(99, scan.spec.work_order()));
     }
@@ -161,7 +161,7 @@ fn observed(scan: &VolumeScan, choices: &mut Unstructured) -> arbitrary::Result<
     let runs = Runs {
         active: if choices.arbitrary()? { Some(under_way(scan, choices)?) } else { None },
         asked: choices.arbitrary::<bool>()?.then_some(7),
-        last_due: if choices.arbitrary()? { Some(lately(choices)?) } else { None },
+        due_times: if choices.arbitrary()? { vec![lately(choices)?] } else { vec![] },
         finished,
         failed_nodes: FailedNodes::default(),
         figures_read: choices.arbitrary()?,

@@ -239,16 +239,17 @@ pub async fn finish(conn: &mut PgConnection, run: i64, result: RunResult, reason
     Ok(ended.rows_affected() == 1)
 }
 
-/// When the newest scheduled run of a scan was due.
-pub async fn last_due(conn: &mut PgConnection, scan_uid: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
+/// When the newest scheduled runs of a scan were due, newest first.
+pub async fn due_times(conn: &mut PgConnection, scan_uid: &str, newest: i64) -> sqlx::Result<Vec<DateTime<Utc>>> {
     // Times of one form sort as text.
-    let key: Option<String> = sqlx::query_scalar(
-        "SELECT run_key FROM scan_runs WHERE scan_uid = $1 AND run_key LIKE 's:%' ORDER BY run_key DESC LIMIT 1",
+    let keys: Vec<String> = sqlx::query_scalar(
+        "SELECT run_key FROM scan_runs WHERE scan_uid = $1 AND run_key LIKE 's:%' ORDER BY run_key DESC LIMIT $2",
     )
     .bind(scan_uid)
-    .fetch_optional(conn)
+    .bind(newest)
+    .fetch_all(conn)
     .await?;
-    Ok(key.and_then(|key| RunKey::due_time(&key)))
+    Ok(keys.iter().filter_map(|key| RunKey::due_time(key)).collect())
 }
 
 /// A run under way, of whatever scan.

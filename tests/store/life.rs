@@ -1,5 +1,6 @@
 //! What a scan's spec says about its runs: attempts, intervals, candidates for removal, growth, schedules.
 
+use chrono::Timelike;
 use volumeviz::domain::run::{CancelReason, RunKey};
 use volumeviz::store::figures::{self, View};
 
@@ -220,16 +221,18 @@ async fn growth_of_a_scan_is_the_sum_of_what_is_known() {
 }
 
 #[tokio::test]
-async fn the_newest_scheduled_run_tells_when_it_was_due() {
+async fn the_newest_scheduled_runs_tell_when_they_were_due() {
     let database = Database::new().await;
-    let last_due = async || store::runs::last_due(&mut *database.controller().await, "scan-uid").await.unwrap();
+    let due_times =
+        async |newest| store::runs::due_times(&mut *database.controller().await, "scan-uid", newest).await.unwrap();
     plan(&database, "t:s:2027-01-01T00:00:00Z", &["n1"]).await;
-    assert_eq!(last_due().await, None);
+    assert!(due_times(9).await.is_empty());
     for hour in [9, 11, 10] {
         let due = format!("2026-01-01T{hour:02}:00:00Z").parse().unwrap();
         plan(&database, &RunKey::Scheduled(due).to_string(), &["n1"]).await;
     }
-    assert_eq!(last_due().await.unwrap().to_rfc3339(), "2026-01-01T11:00:00+00:00");
+    let hours = async |newest| due_times(newest).await.iter().map(Timelike::hour).collect::<Vec<_>>();
+    assert_eq!((hours(9).await, hours(2).await), (vec![11, 10, 9], vec![11, 10]));
 }
 
 #[tokio::test]

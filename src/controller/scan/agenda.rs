@@ -88,11 +88,13 @@ impl Agenda {
         mut since: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
-        if let Some(started) = runs.last_due.filter(|due| *due > since) {
-            let before = schedule.passed(since, started).map_or(0, |passed| passed.count - 1);
-            self.skip(before, Cause::Overtaken);
-            self.settled = Some(started);
-            since = started;
+        let made: Vec<_> = runs.due_times.iter().take_while(|due| **due > since).collect();
+        if let Some(latest) = made.first() {
+            let passed = schedule.passed(since, **latest).map_or(0, |passed| passed.count);
+            let made = i64::try_from(made.len()).unwrap_or(i64::MAX);
+            self.skip(passed - made, Cause::Overtaken);
+            self.settled = Some(**latest);
+            since = **latest;
         }
         let Some(passed) = schedule.passed(since, now) else { return };
         let deadline = TimeDelta::seconds(scan.spec.starting_deadline_seconds.into());

@@ -23,6 +23,8 @@ use crate::store::runs::{Run, RunProgress};
 const READ_DEADLINE: Duration = Duration::from_secs(3);
 /// Runs listed in status.
 const HISTORY: i64 = 5;
+/// Due times that are remembered of runs: of a schedule that is due each minute, well over an hour's.
+const DUE_TIMES: i64 = 100;
 /// Nodes listed in status.
 pub const FAILED_NODES: i64 = 10;
 
@@ -46,8 +48,8 @@ pub struct Runs {
     pub active: Option<ActiveRun>,
     /// The run that the spec asks for beside any schedule, when it was ever made.
     pub asked: Option<i64>,
-    /// When the newest scheduled run was due.
-    pub last_due: Option<DateTime<Utc>>,
+    /// When the newest scheduled runs were due, newest first: more than are ever made before a status tells of them.
+    pub due_times: Vec<DateTime<Utc>>,
     /// Ended runs, newest first.
     pub finished: Vec<Run>,
     /// Nodes without a result in the active run, else in the last one.
@@ -122,7 +124,7 @@ async fn read_runs(context: &Context, scan: &VolumeScan, fleet: &Fleet) -> Resul
                 Some(key) => store::runs::find(conn, &uid, key).await?.map(|run| run.id),
                 None => None,
             };
-            let last_due = store::runs::last_due(conn, &uid).await?;
+            let due_times = store::runs::due_times(conn, &uid, DUE_TIMES).await?;
             let without_docker = store::nodes::without_engine(conn, &nodes).await?;
             let active = match store::runs::active(conn, &uid).await? {
                 None => None,
@@ -145,7 +147,7 @@ async fn read_runs(context: &Context, scan: &VolumeScan, fleet: &Fleet) -> Resul
                 Some(run) => store::jobs::failed_nodes(conn, run, FAILED_NODES).await?,
                 None => store::jobs::FailedNodes::default(),
             };
-            Ok(Runs { active, asked, last_due, finished, failed_nodes, without_docker, ..Runs::default() })
+            Ok(Runs { active, asked, due_times, finished, failed_nodes, without_docker, ..Runs::default() })
         })
         .await?;
     if runs.active.is_none() {

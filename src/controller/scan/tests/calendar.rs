@@ -42,7 +42,7 @@ fn busy(now: i64) -> Observed {
 /// What `now` looks like once the run that was due at `due` is there.
 fn started(now: i64, due: i64) -> Observed {
     let mut observed = busy(now);
-    observed.runs.as_mut().unwrap().last_due = Some(at(due));
+    observed.runs.as_mut().unwrap().due_times = vec![at(due)];
     observed
 }
 
@@ -73,7 +73,7 @@ fn a_run_starts_when_it_is_due_and_not_before() {
 fn a_run_that_was_made_is_not_made_again_whatever_status_was_lost() {
     let scan = followed(MIDNIGHT + 60, MIDNIGHT + 60);
     let mut over = idle(MIDNIGHT + HOUR + 30);
-    over.runs.as_mut().unwrap().last_due = Some(at(MIDNIGHT + HOUR));
+    over.runs.as_mut().unwrap().due_times = vec![at(MIDNIGHT + HOUR)];
     assert_eq!(plan(&scan, &over), Plan::default());
     let mut told = scan.clone();
     told.status = Some(status::next(&scan, &over, None));
@@ -269,7 +269,7 @@ const WRONG: std::ops::RangeInclusive<i64> = -600..=600;
 /// What the leader sees whose clock shows `now` when these runs were made.
 fn seen(now: i64, runs: &[i64], is_active: bool) -> Observed {
     let mut observed = if is_active { busy(now) } else { idle(now) };
-    observed.runs.as_mut().unwrap().last_due = runs.iter().max().map(|due| at(*due));
+    observed.runs.as_mut().unwrap().due_times = newest_first(runs.iter().map(|due| at(*due)));
     observed
 }
 
@@ -303,7 +303,7 @@ proptest! {
                 runs.push(due);
                 is_active = true;
             }
-            if written || !runs.is_empty() {
+            if written {
                 scan.status = Some(status::next(&scan, &seen(now, &runs, is_active), None));
                 let last = second(scan.status.as_ref().unwrap().last_schedule_time.as_ref());
                 prop_assert!(last >= settled, "what was dealt with comes again");
@@ -330,7 +330,7 @@ proptest! {
             let now = time + wrong;
             latest = latest.max(now);
             runs.extend(due(&scan, &seen(now, &runs, false)));
-            if written || !runs.is_empty() {
+            if written {
                 scan.status = Some(status::next(&scan, &seen(now, &runs, false), None));
             }
             let expected: Vec<i64> = (1..=(latest - MIDNIGHT) / HOUR).map(|hour| MIDNIGHT + hour * HOUR).collect();

@@ -110,7 +110,7 @@ prop_compose! {
     fn any_runs()(
         active in option::weighted(0.7, any_active()),
         asked in option::of(1..9_i64),
-        last_due in option::of(NOW),
+        due_times in vec(NOW, 0..4),
         finished in vec(any_finished(), 0..6),
         failed in (0..11_usize, any::<i64>(), any_text(1024)),
         (figures, figures_read, without_docker) in (0..3_u8, any::<bool>(), any::<i32>()),
@@ -118,7 +118,7 @@ prop_compose! {
         let node = FailedNode { node: "n".repeat(253), reason: "AgentLost".to_owned(), message: failed.2 };
         Runs {
             active, asked, finished, figures_read, without_docker,
-            last_due: last_due.map(at),
+            due_times: newest_first(due_times.into_iter().map(at)),
             failed_nodes: FailedNodes { nodes: vec![node; failed.0], total: failed.1 },
             figures: match figures { 0 => None, 1 => Some(some_figures()), _ => Some(biggest_figures()) },
         }
@@ -170,7 +170,7 @@ fn carried_out(observed: &Observed, plan: &Plan, scan: &VolumeScan) -> Observed 
             runs.asked = Some(id);
         }
         if let RunKey::Scheduled(due) = start.key {
-            runs.last_due = runs.last_due.max(Some(due));
+            runs.due_times = newest_first(runs.due_times.drain(..).chain([due]));
         }
         let mut active = active(vec![OpenJob { ticket: Uuid::from_u128(u128::from(id.unsigned_abs())), ..job(1) }]);
         (active.run.id, active.run.created_at) = (id, at(observed.now.as_second()));
@@ -227,7 +227,7 @@ proptest! {
                 prop_assert_eq!(observed.fleet.nodes.get(name).map(|node| &node.uid), Some(uid));
             }
             match &start.key {
-                RunKey::Scheduled(due) => prop_assert!(runs.last_due.is_none_or(|last| last < *due), "made before: {due}"),
+                RunKey::Scheduled(due) => prop_assert!(runs.due_times.first().is_none_or(|last| last < due), "made before: {due}"),
                 asked => prop_assert!(asked_key(&scan).as_ref() == Some(asked) && runs.asked.is_none()),
             }
             let again = plan(&scan, &carried_out(&observed, &planned, &scan)).start;

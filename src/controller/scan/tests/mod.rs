@@ -37,6 +37,12 @@ fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(second, 0).unwrap()
 }
 
+fn newest_first(times: impl IntoIterator<Item = DateTime<Utc>>) -> Vec<DateTime<Utc>> {
+    let mut times: Vec<_> = times.into_iter().collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times
+}
+
 fn scan() -> VolumeScan {
     let mut scan = VolumeScan::new("nightly", VolumeScanSpec::default());
     scan.metadata.uid = Some("scan-uid".to_owned());
