@@ -16,7 +16,7 @@ say = @printf '\n=== %s\n' '$(1)'
 .PHONY: help setup build image lint dependencies deny arm64 test test-unit fuzz test-store test-api test-notify test-e2e test-faults test-faults-fast release reproducible bench bench-docker demo demo-down crds metrics schema chart-docs
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## Install what building and testing needs (once: about 12 minutes, most of it Kubernetes)
 	$(call say,Setting up)

@@ -1,21 +1,15 @@
 //! The API server takes every object that the chart makes, and its pods where they belong.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::ffi::OsStr;
 use std::io::{Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
-/// Where `make setup` builds what these tests run.
-fn tools() -> PathBuf {
-    let cache = || {
-        env::var("XDG_CACHE_HOME").map_or_else(|_| Path::new(&env::var("HOME").unwrap()).join(".cache"), PathBuf::from)
-    };
-    env::var("CLUSTER_BIN").map_or_else(|_| cache().join("volumeviz/bin"), PathBuf::from)
-}
+use super::tool::tool;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,7 +20,7 @@ fn run<S: AsRef<OsStr>>(tool: &str, arguments: &[S], input: &str) -> Output {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(input.as_bytes()).unwrap();
     file.rewind().unwrap();
-    let mut command = Command::new(tools().join(tool));
+    let mut command = Command::new(self::tool(tool));
     command
         .args(arguments)
         .stdin(file)
@@ -55,7 +49,7 @@ fn namespace(name: &str, enforce: &str) {
 /// Every object of every combination of values, each once, as kubectl reads it: to it 0440 is a number, as to Helm.
 async fn objects() -> Vec<Value> {
     let _ours = super::client().await;
-    let monitoring = tools().join("monitoring");
+    let monitoring = tool("monitoring");
     ok("kubectl", &[OsStr::new("apply"), OsStr::new("--server-side"), OsStr::new("-f"), monitoring.as_os_str()], "");
     ok("kubectl", &["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], "");
     let folder = tempfile::tempdir().unwrap();
@@ -89,8 +83,12 @@ fn pod(object: &Value, namespace: &str) -> Option<Value> {
     Some(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
 
+/// For who makes objects of the cluster, which have the same names in each release.
+static CLUSTER: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test]
 async fn every_object_of_every_combination_of_values_is_taken() {
+    let _turn = CLUSTER.lock().await;
     namespace("volumeviz", "privileged");
     let objects = objects().await;
     assert!(objects.len() > 60, "{}", objects.len());
@@ -160,6 +158,7 @@ async fn a_namespace_in_which_agents_cannot_run_is_refused_with_the_way_out() {
 /// In the order of a life: beside another, upgraded, gone.
 #[tokio::test]
 async fn a_second_installation_is_refused_while_the_first_is_there() {
+    let _turn = CLUSTER.lock().await;
     let _ours = super::client().await;
     namespace("first", "privileged");
     namespace("second", "privileged");

@@ -13,29 +13,15 @@
 
 mod alerts;
 mod chart;
+#[path = "../kit/crds.rs"]
+mod crds;
 mod leader;
 mod schema;
+#[path = "../kit/tool.rs"]
+mod tool;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::runtime::wait::{await_condition, conditions};
-use kube::{Api, Client, ResourceExt};
-use std::time::Duration;
-
-/// A client with the product's CRDs installed.
-async fn client() -> Client {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let client = Client::try_default().await.expect("KUBECONFIG: run by tests/with-apiserver");
-    for manifest in volumeviz::crd::manifests().unwrap() {
-        let crd: CustomResourceDefinition = serde_yaml::from_str(&manifest.yaml).unwrap();
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        crds.patch(&crd.name_any(), &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
-        let name = crd.name_any();
-        let established = await_condition(crds, &name, conditions::is_crd_established());
-        tokio::time::timeout(Duration::from_secs(20), established).await.expect("CRD established in 20 s").unwrap();
-    }
-    client
-}
+use crds::client_with_crds as client;
+use kube::api::DynamicObject;
 
 /// All examples of a kind, with the names of their files.
 fn examples(kind: &str) -> Vec<(String, DynamicObject)> {

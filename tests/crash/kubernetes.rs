@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use axum::http::{Method, Request, Uri};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams};
+use kube::Client;
 use kube::client::Body;
-use kube::runtime::wait::{await_condition, conditions};
-use kube::{Api, Client, ResourceExt};
-use std::time::Duration;
 
+use crate::crds;
 use crate::seam::Seam;
 
 const SCANS: &str = "/apis/volumeviz.io/v1alpha1/volumescans";
@@ -20,28 +17,9 @@ pub(crate) const NAMESPACE: &str = "default";
 pub(crate) const CONTROLLER_SECRET: &str = "-controller-tls";
 pub(crate) const AGENT_SECRET: &str = "-agent-tls";
 
-/// A client without a seam; installs the product's CRDs.
-pub(crate) async fn client() -> Client {
-    let client = plain().await;
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for manifest in volumeviz::crd::manifests().unwrap() {
-        let crd: CustomResourceDefinition = serde_yaml::from_str(&manifest.yaml).unwrap();
-        let name = crd.name_any();
-        crds.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
-        let established = await_condition(crds.clone(), &name, conditions::is_crd_established());
-        tokio::time::timeout(Duration::from_secs(20), established).await.expect("CRD established in 20 s").unwrap();
-    }
-    client
-}
-
-async fn plain() -> Client {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    Client::try_default().await.expect("KUBECONFIG: run by tests/with-apiserver")
-}
-
 /// The controller's client. It sees the scan and the alert of one name only: many lives go on at a time.
 pub(crate) async fn seamed(seam: Arc<Seam>, name: String) -> Client {
-    let inner = plain().await;
+    let inner = crds::client().await;
     let service = tower::service_fn(move |request: Request<Body>| {
         let (inner, seam, request) = (inner.clone(), Arc::clone(&seam), only(request, &name));
         async move {

@@ -83,16 +83,19 @@ pub(crate) async fn live(client: &Client, story: &Story, target: Option<Target>)
         let last = Arc::clone(&world.seam.lock().unwrap());
         last.rest().await;
     });
-    tokio::select! {
-        () = first.death() => {}
-        () = &mut lived => {}
-    }
+    // The last of all side effects may kill it after its story is over.
+    let is_over = tokio::select! {
+        () = first.death() => false,
+        () = &mut lived => true,
+    };
     if first.is_dead() {
         process.kill().await;
         let second = Arc::new(Seam::new(None));
         *world.seam.lock().unwrap() = Arc::clone(&second);
         process = Process::start(world.setup(story), Arc::clone(&second));
-        lived.await;
+        if !is_over {
+            lived.await;
+        }
         second.rest().await;
     }
     process.kill().await;

@@ -18,7 +18,7 @@ use crate::agents::Conduct::Hold;
 use crate::life::{Story, World};
 use crate::seam::Seam;
 use crate::stories::{BOTH_RUN, PLAIN};
-use crate::{kubernetes, process, stories, told};
+use crate::{crds, process, stories, told};
 
 /// All volumes of both nodes but one.
 const SERIES: VolumeSeries = VolumeSeries { top: 3, all: false, max: 5000 };
@@ -62,7 +62,7 @@ fn sum(series: &[(String, i64)], name: &str) -> i64 {
 
 #[tokio::test]
 async fn figures_are_told_after_a_run_and_not_while_the_database_is_away() {
-    let client = kubernetes::client().await;
+    let client = crds::client_with_crds().await;
     let seam = Arc::new(Seam::new(None));
     let (world, _) = World::of(&client, &stories::PLAIN, &seam).await;
     let (context, health) = process::context(world.setup(&stories::PLAIN), seam).await;
@@ -105,7 +105,7 @@ async fn as_in_status(world: &World, series: &[(String, i64)]) {
 
 /// A world with a controller that sweeps, and whether what it must tell was told in time; returns the scan's Events.
 async fn with_controller(story: &Story, happens: impl AsyncFnOnce(&World)) -> Vec<told::Told> {
-    let client: Client = kubernetes::client().await;
+    let client: Client = crds::client_with_crds().await;
     let seam = Arc::new(Seam::new(None));
     let (world, uid) = World::of(&client, story, &seam).await;
     let (context, _health) = process::context(world.setup(story), seam).await;

@@ -13,7 +13,7 @@ use crate::agents::Conduct::{Die, Hold};
 use crate::life::World;
 use crate::seam::Seam;
 use crate::stories::{BOTH_RUN, PLAIN, both};
-use crate::{kubernetes, process};
+use crate::{crds, process};
 
 /// A run of a scan that is gone, which the next sweep cancels, after it has ended what is abandoned.
 const SENTINEL: &str = "INSERT INTO scan_runs (scan_uid, scan_name, run_key, work, deadline)
@@ -44,7 +44,7 @@ async fn swept(world: &World) {
 
 #[tokio::test]
 async fn an_unreadable_scans_run_is_ended_long_past_its_deadline_and_in_long_contact_only() {
-    let client = kubernetes::client().await;
+    let client = crds::client_with_crds().await;
     let seam = Arc::new(Seam::new(None));
     let (world, _) = World::of(&client, &PLAIN, &seam).await;
     let (context, health) = process::context(world.setup(&PLAIN), seam).await;
@@ -86,7 +86,7 @@ async fn an_unreadable_scans_run_is_ended_long_past_its_deadline_and_in_long_con
 
 #[tokio::test]
 async fn a_scan_that_fits_again_is_no_longer_stalled() {
-    let client = kubernetes::client().await;
+    let client = crds::client_with_crds().await;
     let seam = Arc::new(Seam::new(None));
     let (world, _) = World::of(&client, &PLAIN, &seam).await;
     let (context, _health) = process::context(world.setup(&PLAIN), seam).await;
@@ -115,7 +115,7 @@ async fn a_scan_that_fits_again_is_no_longer_stalled() {
 
 #[tokio::test]
 async fn a_new_leader_says_nothing_before_it_has_looked_at_the_database() {
-    let client = kubernetes::client().await;
+    let client = crds::client_with_crds().await;
     let seam = Arc::new(Seam::new(None));
     let (world, _) = World::of(&client, &PLAIN, &seam).await;
     let (context, health) = process::context(world.setup(&PLAIN), seam).await;
@@ -136,7 +136,7 @@ async fn a_new_leader_says_nothing_before_it_has_looked_at_the_database() {
 
 #[tokio::test]
 async fn figures_that_are_late_stay_as_they_were_and_keep_no_run_from_starting() {
-    let client = kubernetes::client().await;
+    let client = crds::client_with_crds().await;
     let seam = Arc::new(Seam::new(None));
     let (world, _) = World::of(&client, &PLAIN, &seam).await;
     let (context, _health) = process::context(world.setup(&PLAIN), seam).await;

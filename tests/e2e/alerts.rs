@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use axum::{Json, Router};
 
+use super::tool::tool;
 use super::*;
 
 /// The machine's own address in the cluster's network.
@@ -48,8 +49,8 @@ impl Alertmanager {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yaml");
         fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").unwrap();
-        let address = TcpListener::bind((MACHINE, 0)).unwrap().local_addr().unwrap().to_string();
-        let process = Command::new(format!("{}/alertmanager", std::env::var("CLUSTER_BIN").unwrap()))
+        let address = port::free(MACHINE).to_string();
+        let process = Command::new(tool("alertmanager"))
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", folder.path().display()))
             .arg(format!("--web.listen-address={address}"))

@@ -138,6 +138,7 @@ fn a_lost_database_comes_back_from_its_backup() {
     });
     let seen: Vec<Value> = statuses.try_iter().collect();
     let reasons: Vec<String> = seen.iter().map(|status| condition(status, "DatabaseReady").1).collect();
+    assert!(reasons.iter().any(|reason| reason == "ResultsMissing"), "what was watched has it all: {reasons:?}");
     assert!(
         !reasons.iter().any(|reason| reason == "Unreachable"),
         "it was there whenever a controller was: {reasons:?}"

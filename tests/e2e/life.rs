@@ -13,7 +13,7 @@ fn reasons(name: &str) -> String {
 
 fn ended_run(scan: &Scan, seconds: u64, what: &str, key: &str) -> Value {
     let query = format!(
-        "SELECT id FROM scan_runs WHERE run_key LIKE '{key}' AND scan_name = '{}' AND completed_at IS NOT NULL",
+        "SELECT id FROM scan_runs WHERE run_key LIKE '{key}' AND scan_name = '{}' AND completed_at IS NOT NULL ORDER BY id DESC LIMIT 1",
         scan.0
     );
     wait(seconds, what, || {
@@ -24,6 +24,10 @@ fn ended_run(scan: &Scan, seconds: u64, what: &str, key: &str) -> Value {
 
 #[test]
 fn a_schedule_is_followed_beside_triggers_and_until_it_is_suspended() {
+    // So that the first scheduled run comes after the one that is asked for.
+    wait(60, "time before the minute turns", || {
+        (sql("SELECT extract(second FROM clock_timestamp()) < 40") == "t").then_some(())
+    });
     let scan =
         Scan::new("minutely", &json!({"schedule": "* * * * *", "timeZone": "Europe/Berlin", "runHistoryLimit": 5}));
     let status = scan.until(15, "Scheduled", ("True", "WaitingForSchedule"));

@@ -16,8 +16,12 @@ mod database;
 mod kit;
 mod life;
 mod network;
+#[path = "../kit/port.rs"]
+mod port;
 mod release;
 mod security;
+#[path = "../kit/tool.rs"]
+mod tool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -17,6 +17,8 @@ mod fault;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod mid_scan;
+#[path = "../kit/port.rs"]
+mod port;
 mod slow;
 
 use std::time::Instant;

@@ -77,20 +77,8 @@ async fn the_document_is_for_everybody() {
     let document = served.get_as(None, "/api/v1/openapi.json").await;
     assert_eq!(document.status, 200);
     let paths = document.body["paths"].as_object().unwrap();
-    for path in [
-        "/api/v1/database/health",
-        "/api/v1/database/migrations",
-        "/api/v1/database/stats",
-        "/api/v1/nodes",
-        "/api/v1/volumes",
-        "/api/v1/volumes/{id}",
-        "/api/v1/volumes/{id}/sizes",
-        "/api/v1/volumes/{id}/containers",
-        "/api/v1/scans/{name}/runs",
-        "/api/v1/runs/{id}",
-        "/api/v1/runs/{id}/results",
-    ] {
-        assert_eq!(paths[path]["get"]["security"][0]["bearer"], serde_json::json!([]), "{path}");
+    for (path, asked) in paths {
+        assert_eq!(asked["get"]["security"][0]["bearer"], serde_json::json!([]), "{path}");
     }
     assert_eq!(paths.len(), 12);
     assert_eq!(document.body["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");

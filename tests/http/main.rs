@@ -21,10 +21,11 @@ mod limits;
 mod names;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use database::Database;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -110,6 +111,28 @@ async fn somebody(kubernetes: &Client) -> (String, String) {
     (token.status.unwrap().token, name)
 }
 
+/// The API server learns of a binding a moment after it is there; what it answers before is remembered.
+async fn has_the_right(kubernetes: &Client, account: &str) {
+    let url = NonResourceAttributes {
+        path: Some(format!("{}/api/v1/nodes", api::RBAC_PREFIX)),
+        verb: Some("get".to_owned()),
+    };
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(format!("system:serviceaccount:default:{account}")),
+            non_resource_attributes: Some(url),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let reviews: Api<SubjectAccessReview> = Api::all(kubernetes.clone());
+    let until = Instant::now() + Duration::from_secs(20);
+    while !reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed {
+        assert!(Instant::now() < until, "{account} has no right");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// The same with the rights of the chart's role for readers; returns its binding as well.
 async fn reader(kubernetes: &Client) -> (String, String) {
     let (token, name) = somebody(kubernetes).await;
@@ -141,5 +164,6 @@ async fn reader(kubernetes: &Client) -> (String, String) {
     };
     let bindings: Api<ClusterRoleBinding> = Api::all(kubernetes.clone());
     bindings.create(&PostParams::default(), &binding).await.unwrap();
+    has_the_right(kubernetes, &name).await;
     (token, name)
 }

@@ -1,11 +1,13 @@
 //! A PgBouncer of a test's own, in transaction mode.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+
+use super::port;
 
 /// Killed when dropped.
 pub(crate) struct Bouncer {
@@ -18,13 +20,13 @@ impl Bouncer {
     /// Starts one that listens at `ip`: by `databases` and further `settings`, as its file has them, for these users and passwords.
     pub(crate) fn start(ip: &str, databases: &str, users: &[(&str, &str)], settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ip: IpAddr = ip.parse().unwrap();
-        let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
+        let address = port::free(ip);
         let path = |name: &str| folder.path().join(name);
         let users: Vec<String> = users.iter().map(|(name, password)| format!("\"{name}\" \"{password}\"\n")).collect();
         let settings = format!(
-            "[databases]\n{databases}\n[pgbouncer]\nlisten_addr = {ip}\nlisten_port = {}\nunix_socket_dir =\nauth_type = scram-sha-256\n\
+            "[databases]\n{databases}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\nauth_type = scram-sha-256\n\
              auth_file = {}\npool_mode = transaction\n{settings}",
+            address.ip(),
             address.port(),
             path("users").display()
         );

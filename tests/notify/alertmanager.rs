@@ -1,13 +1,13 @@
 //! A real Alertmanager, as `make setup` builds it.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::port;
+use crate::tool::tool;
 use crate::*;
 
 /// It ends with this value.
@@ -24,14 +24,6 @@ impl Drop for Alertmanager {
     }
 }
 
-fn program() -> PathBuf {
-    let cache = || {
-        let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
-        cache.unwrap_or_else(|_| Path::new(&env::var("HOME").unwrap()).join(".cache")).join("volumeviz/bin")
-    };
-    env::var("CLUSTER_BIN").map_or_else(|_| cache(), PathBuf::from).join("alertmanager")
-}
-
 impl Alertmanager {
     /// On a private address, as in a cluster.
     async fn start() -> Self {
@@ -39,9 +31,9 @@ impl Alertmanager {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("config.yaml"), "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
             .unwrap();
-        let free = std::net::TcpListener::bind("10.99.0.1:0").unwrap().local_addr().unwrap();
+        let free = port::free("10.99.0.1");
         let log = fs::File::create(folder.path().join("log")).unwrap();
-        let process = Command::new(program())
+        let process = Command::new(tool("alertmanager"))
             .arg(format!("--config.file={}", folder.path().join("config.yaml").display()))
             .arg(format!("--storage.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={free}"))

@@ -19,10 +19,14 @@ mod database;
 mod delivery;
 mod logs;
 mod memory;
+#[path = "../kit/port.rs"]
+mod port;
 mod refusals;
 mod secrets;
 mod templates;
 mod tls;
+#[path = "../kit/tool.rs"]
+mod tool;
 mod webhook;
 
 use std::collections::BTreeMap;

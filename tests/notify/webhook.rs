@@ -13,7 +13,6 @@ use axum::serve::Listener;
 use futures::StreamExt;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -35,8 +34,8 @@ pub(crate) enum Answer {
     Status(u16),
     /// 302 to there.
     Redirect(String),
-    /// Nothing, until it is let go.
-    Wait(Arc<Notify>),
+    /// Nothing, ever.
+    Nothing,
     /// A gigabyte; counts what was sent of it.
     Gigabyte(Arc<Mutex<usize>>),
 }
@@ -46,26 +45,26 @@ pub(crate) struct Webhook {
     pub address: Option<SocketAddr>,
     seen: Arc<Mutex<Vec<Request>>>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
-    default: Option<Arc<Notify>>,
+    hangs: bool,
 }
 
 impl Webhook {
     /// On a free port of this address.
     pub(crate) async fn on(address: &str) -> Self {
-        Self::with(address, None).await
+        Self::with(address, false).await
     }
 
     /// One that takes connections and requests, and never answers.
     pub(crate) async fn hanging(address: &str) -> Self {
-        Self::with(address, Some(Arc::default())).await
+        Self::with(address, true).await
     }
 
-    async fn with(address: &str, default: Option<Arc<Notify>>) -> Self {
+    async fn with(address: &str, hangs: bool) -> Self {
         let listener = TcpListener::bind((address, 0))
             .await
             .unwrap_or_else(|error| panic!("{address}: {error}: run by tests/with-network"));
         let address = listener.local_addr().unwrap();
-        Self { address: Some(address), default, ..Self::default() }.serve(listener)
+        Self { address: Some(address), hangs, ..Self::default() }.serve(listener)
     }
 
     pub(crate) fn serve<L: Listener<Addr: std::fmt::Debug>>(self, listener: L) -> Self {
@@ -102,15 +101,12 @@ async fn handle(State(webhook): State<Webhook>, uri: Uri, headers: HeaderMap, bo
     let body = String::from_utf8(body.to_vec()).unwrap();
     webhook.seen.lock().unwrap().push(Request { path: uri.path().to_owned(), headers, body });
     let next = webhook.answers.lock().unwrap().pop_front();
-    let answer = next.or_else(|| webhook.default.clone().map(Answer::Wait)).unwrap_or(Answer::Status(200));
+    let answer = next.unwrap_or(if webhook.hangs { Answer::Nothing } else { Answer::Status(200) });
     let status = |code: u16| Response::builder().status(code);
     match answer {
         Answer::Status(code) => status(code).body(Body::from("canary-of-the-answer")).unwrap(),
         Answer::Redirect(to) => status(302).header("location", to).body(Body::empty()).unwrap(),
-        Answer::Wait(go) => {
-            go.notified().await;
-            status(200).body(Body::empty()).unwrap()
-        }
+        Answer::Nothing => std::future::pending().await,
         Answer::Gigabyte(sent) => {
             let chunk = Bytes::from(vec![b'x'; 1 << 16]);
             let chunks = futures::stream::iter(0..1 << 14).map(move |_| {

@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use volumeviz::domain::text::showable;
+
 use super::*;
 
 #[test]
@@ -79,14 +81,13 @@ fn an_error_is_one_harmless_line() {
     for name in hostile::TEXTS {
         let refusal = json!({"message": name}).to_string();
         let engine = engine::Engine::start(move |_| (500, engine::whole(&refusal)));
-        for arguments in
-            [["--docker", path(&engine.socket())], ["--docker", &format!("/nowhere/{}", name.replace('\0', ""))]]
-        {
-            let output = volumeviz(&["scan", arguments[0], arguments[1]]);
+        let nowhere = format!("/nowhere/{}", name.replace('\0', ""));
+        for (socket, what) in [(path(&engine.socket()), *name), (nowhere.as_str(), nowhere.as_str())] {
+            let output = volumeviz(&["scan", "--docker", socket]);
             let told = text(&output.stderr);
             let line = told.strip_suffix('\n').unwrap();
             assert_eq!((output.status.code(), hostile::harm(line)), (Some(2), vec![]));
-            assert!(line.starts_with("error: "), "{line}");
+            assert!(line.starts_with("error: ") && line.contains(&showable(what)), "{line}");
         }
     }
 }

@@ -30,18 +30,18 @@ async fn a_nodes_clock_ten_minutes_off_changes_no_lease_and_no_age() {
         database,
         "SELECT measured_at FROM scan_results JOIN volumes ON volumes.id = scan_results.volume_id WHERE name = 'ahead'"
     );
-    assert!((0..5).contains(&fresh), "{fresh}");
+    assert!((0..60).contains(&fresh), "{fresh}");
     let held = seconds_ago!(
         database,
         "SELECT measured_at FROM scan_results JOIN volumes ON volumes.id = scan_results.volume_id WHERE name = 'behind'"
     );
-    assert!((TEN_MINUTES..TEN_MINUTES + 5).contains(&held), "{held}");
+    assert!((TEN_MINUTES..TEN_MINUTES + 60).contains(&held), "{held}");
     let lease = seconds_ago!(database, "SELECT lease_expires_at FROM scan_jobs");
     assert!((-30..-25).contains(&lease), "{lease}");
     let seen = seconds_ago!(database, "SELECT last_seen_at FROM nodes");
-    assert!((0..5).contains(&seen), "{seen}");
+    assert!((0..60).contains(&seen), "{seen}");
     let first_seen = seconds_ago!(database, "SELECT min(first_seen_at) FROM volumes");
-    assert!((0..5).contains(&first_seen), "Docker's own date is for people only: {first_seen}");
+    assert!((0..60).contains(&first_seen), "Docker's own date is for people only: {first_seen}");
     let job = &store::jobs::open(&mut *database.controller().await, run).await.unwrap()[0];
     assert!(!job.lease_expired && !job.node_overdue);
 }

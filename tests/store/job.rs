@@ -108,8 +108,7 @@ pub(super) fn start(
     database: &Database,
     stop: CancellationToken,
 ) -> SocketAddr {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (listen, tickets_listen) = (free(), free());
+    let (listen, tickets_listen) = (port::free("127.0.0.1"), port::free("127.0.0.1"));
     node.hand(certificates);
     let args = Args {
         listen,

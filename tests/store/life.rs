@@ -21,10 +21,6 @@ async fn age(database: &Database, name: &str, first_seen_days: i32, last_used_da
     assert_eq!(aged.execute(&mut **database.superuser().await).await.unwrap().rows_affected(), 1);
 }
 
-async fn execute(database: &Database, sql: &'static str) {
-    sqlx::query(sql).execute(&mut **database.superuser().await).await.unwrap();
-}
-
 #[tokio::test]
 async fn attempts_end_where_the_scan_says() {
     let database = Database::new().await;

@@ -39,6 +39,8 @@ mod migrations;
 mod notifications;
 mod operations;
 mod pooler;
+#[path = "../kit/port.rs"]
+mod port;
 mod results;
 mod retention;
 mod samples;
@@ -241,6 +243,11 @@ fn result(name: &str, bytes: u64) -> VolumeResult {
 fn entries(list: &[(&str, u64)]) -> Vec<Entry> {
     let entry = |&(path, allocated_bytes): &(&str, u64)| Entry { path: path.to_owned(), allocated_bytes };
     list.iter().map(entry).collect()
+}
+
+/// As whoever may do everything.
+async fn execute(database: &Database, sql: &'static str) {
+    sqlx::query(sql).execute(&mut **database.superuser().await).await.unwrap();
 }
 
 /// Plans a run of scan `scan-uid` and returns its id.

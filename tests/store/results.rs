@@ -148,17 +148,11 @@ async fn unknown_never_replaces_what_is_known() {
 }
 
 #[tokio::test]
-async fn figures_beyond_bigint_stand_at_its_maximum_and_say_so() {
+async fn a_sum_beyond_bigint_stands_at_its_maximum() {
     let database = Database::new().await;
     let (_, ticket, agent) = claimed(&database).await;
     agent.inventory(ticket, &[volume("a"), volume("b")], &[]).await;
     assert_eq!(agent.report(ticket, &[result("a", u64::MAX), result("b", u64::MAX)]).await, Reply::Ok);
-    assert_eq!(
-        database
-            .number("SELECT count(*) FROM scan_results WHERE saturated AND allocated_bytes = 9223372036854775807")
-            .await,
-        2
-    );
     agent.complete(ticket, 2).await;
     assert_eq!(read(&database, &["n1"]).await.unwrap().allocated_bytes, i64::MAX);
 }
@@ -178,12 +172,17 @@ async fn the_age_of_a_result_is_counted_back_from_the_database_clock() {
 async fn heartbeats_touch_no_index() {
     let database = Database::new().await;
     let (_, ticket, agent) = claimed(&database).await;
-    let counters = "SELECT (n_tup_upd - n_tup_hot_upd) FROM pg_stat_user_tables WHERE relname = 'scan_jobs'";
-    let flush = "SELECT 1::bigint FROM pg_stat_force_next_flush()";
     for _ in 0..20 {
         assert_eq!(agent.heartbeat(ticket).await, Reply::Ok);
     }
-    database.number(flush).await;
-    let cold = database.number(counters).await;
+    // A backend tells its counts a moment later.
+    let updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scan_jobs'";
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while database.number(updates).await < 20 {
+        assert!(std::time::Instant::now() < until, "the statistics are not there");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let cold = "SELECT n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'scan_jobs'";
+    let cold = database.number(cold).await;
     assert!(cold <= 2, "{cold} of 20 heartbeats were not HOT");
 }

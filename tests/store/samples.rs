@@ -64,10 +64,6 @@ async fn finish(database: &Database, run: i64) {
     assert!(store::runs::finish(&mut conn, run, volumeviz::domain::run::RunResult::Succeeded, "test").await.unwrap());
 }
 
-async fn execute(database: &Database, sql: &'static str) {
-    sqlx::query(sql).execute(&mut **database.superuser().await).await.unwrap();
-}
-
 async fn id(database: &Database, name: &str) -> i64 {
     let sql = "SELECT id FROM volumes WHERE name = $1 ORDER BY id DESC LIMIT 1";
     sqlx::query_scalar(sql).bind(name).fetch_one(&mut **database.controller().await).await.unwrap()

@@ -48,6 +48,7 @@ fn arrows_point_one_way() {
     for Layer { folder, forbidden } in LAYERS {
         for file in sources(folder) {
             let text = fs::read_to_string(&file).unwrap();
+            assert!(!text.contains("use crate::{"), "{}: one line for each module, which can be seen", file.display());
             for name in forbidden {
                 broken.extend(uses(&text, name).map(|line| format!("{}: {line}", file.display())));
             }

@@ -23,3 +23,5 @@ mod release;
 mod rules;
 mod runbook;
 mod security;
+#[path = "../kit/tool.rs"]
+mod tool;

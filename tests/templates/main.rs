@@ -82,7 +82,7 @@ async fn what_took_too_much_is_not_tried_again_before_it_is_changed() {
     let started = Instant::now();
     assert_eq!(filler.fill_in(&slow, &told).await.err().as_ref(), Some(&first));
     assert_eq!(filler.check(&slow).await.err(), Some(first));
-    assert!(started.elapsed() < Duration::from_millis(500), "nothing was started: {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "nothing was started: {:?}", started.elapsed());
     assert!(filler.fill_in(&body("{{ event }}"), &told).await.is_ok());
 }
 

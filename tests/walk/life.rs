@@ -9,10 +9,23 @@ use volumeviz::agent::walk::{CutShort, Handle};
 fn progress_is_told_while_it_walks() {
     let root = tree();
     fill(root.path(), 10, 10);
-    let handle = Handle::default();
-    Walker::new(Threads::Exactly(2)).measure(root.path(), &Options { handle: handle.clone(), ..Options::default() });
+    let handle = Handle::with_budget(200);
+    let walk = thread::spawn({
+        let (root, options) = (root.path().to_path_buf(), Options { handle: handle.clone(), ..Options::default() });
+        move || Walker::new(Threads::Exactly(2)).measure(&root, &options)
+    });
+    until("some of it to be told", || (1..110).contains(&handle.entries()) && handle.bytes() > 0);
+    walk.join().unwrap();
     assert_eq!(handle.entries(), 110);
     assert_eq!(handle.bytes(), du(root.path()));
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < until, "waited 20 s in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -56,9 +69,7 @@ fn a_budget_slows_a_walk_and_changes_no_figure() {
         let root = root.path().to_path_buf();
         move || walker.measure(&root, &options)
     });
-    while stop.entries() == 0 {
-        thread::sleep(Duration::from_millis(5));
-    }
+    until("the walk to begin", || stop.entries() > 0);
     let cancelled = Instant::now();
     stop.cancel();
     let Outcome::Measured(measured) = walk.join().unwrap() else { panic!("no figures") };

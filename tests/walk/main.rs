@@ -28,7 +28,7 @@ mod sizes;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -95,6 +95,10 @@ fn tree() -> TempDir {
 }
 
 /// So many folders with so many files of one byte each.
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7777)).unwrap();
+}
+
 fn fill(root: &Path, folders: usize, files: usize) {
     for folder in 0..folders {
         let folder = root.join(folder.to_string());

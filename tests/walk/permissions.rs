@@ -1,12 +1,6 @@
 //! What may not be read is an error that is counted, and makes the figures a lower bound.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::*;
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
 
 #[test]
 fn a_folder_that_cannot_be_read_makes_it_partial() {

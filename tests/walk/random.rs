@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -135,10 +135,6 @@ impl Garden {
             fallocate(fs::File::options().write(true).open(file).unwrap(), flags, from, size).unwrap();
         }
     }
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7777)).unwrap();
 }
 
 /// (allocated, apparent, files, directories) by plain recursion.

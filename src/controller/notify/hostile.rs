@@ -12,6 +12,7 @@ use super::secret::tests::destination;
 use super::template::Filled;
 use super::{alertmanager, event, sample, webhook};
 use crate::domain::alert::notification::{MAX_SUBJECTS, Notification, Subject, text};
+use crate::domain::text::showable;
 use crate::hostile::{TEXTS, harm};
 
 const HEADERS: &str = "Title: {{ text }}\nX-Volume: {{ subjects[0].volume }}\nX-Json: {{ subjects|tojson }}";
@@ -55,7 +56,10 @@ fn the_text_for_people_is_one_line_that_has_every_name_in_it() {
         assert_eq!(harm(&notification.text), [""; 0]);
         assert!(
             notification.text.starts_with("[Warning] example: resolved: ")
-                && notification.text.ends_with("; and 1 more")
+                && notification.text.contains(&showable(name))
+                && notification.text.ends_with("; and 1 more"),
+            "{}",
+            notification.text
         );
     }
 }

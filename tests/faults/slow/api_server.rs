@@ -166,7 +166,7 @@ fn another_writer_edits_the_scan_all_the_time() {
     let edits = edit_for(Duration::from_secs(20), "edited");
     let ours = status_writes() - before;
     println!("    edits in 20 s: {edits}; status writes by us: {ours}");
-    assert!(edits >= 20 * 50 / 2, "only {edits} edits");
+    assert!(edits >= 200, "only {edits} edits");
     assert!(ours < 40, "{ours} writes in 20 s");
     run("kubectl", &["patch", "volumescan", "edited", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
     status_is_right(&scan);

@@ -15,13 +15,14 @@ mod security;
 mod values;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+pub(crate) use crate::tool::tool;
 
 /// A release with its own database and backups.
 const VALUES: [&str; 8] = [
@@ -38,18 +39,6 @@ const VALUES: [&str; 8] = [
 /// What makes it a release with the chart's database.
 const BUNDLED: [&str; 3] =
     ["database.mode=bundled", "database.existingSecrets.superuser=superuser", "database.existingSecrets.tls=tls"];
-
-/// A tool, as `make setup` builds it.
-pub(crate) fn tool(name: &str) -> PathBuf {
-    let folder = env::var("CLUSTER_BIN").map_or_else(
-        |_| {
-            let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
-            cache.unwrap_or_else(|_| Path::new(&env::var("HOME").unwrap()).join(".cache")).join("volumeviz/bin")
-        },
-        PathBuf::from,
-    );
-    folder.join(name)
-}
 
 pub(crate) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/volumeviz")
@@ -131,7 +120,7 @@ impl Rendered {
     fn of(objects: Vec<Value>) -> Self {
         let mut containers = BTreeMap::new();
         for pod in objects.iter().filter_map(pod_of) {
-            for container in list(&pod["containers"]) {
+            for container in [list(&pod["containers"]), list(&pod["initContainers"])].concat() {
                 containers.insert(container["name"].as_str().unwrap().to_owned(), (container.clone(), pod.clone()));
             }
         }

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Rendered, list, parsed, template_with_file};
+use super::{BUNDLED, Rendered, list, parsed, template_with_file};
 
 const ON: &str = "networkPolicy.enabled=true";
-const BUNDLED: [&str; 4] =
-    ["database.mode=bundled", "database.existingSecrets.superuser=superuser", "database.existingSecrets.tls=tls", ON];
 
 /// What a rule lets through: components (`*` where it names none) and ports.
 fn lets(rule: &Value, peers: &str) -> (BTreeSet<String>, BTreeSet<String>) {
@@ -40,7 +38,7 @@ fn there_is_no_policy_unless_asked_for() {
 
 #[test]
 fn each_component_is_talked_to_by_those_who_need_it() {
-    let rendered = Rendered::with(&BUNDLED);
+    let rendered = Rendered::with(&[&BUNDLED[..], &[ON]].concat());
     let ingress = |component| passes(&rendered, component, "ingress", "from");
     assert_eq!(ingress("agent"), ["controller: TCP/8443", "*: TCP/8081"]);
     assert_eq!(ingress("controller"), ["*: TCP/8080", "*: TCP/8082"]);
@@ -50,7 +48,7 @@ fn each_component_is_talked_to_by_those_who_need_it() {
 
 #[test]
 fn each_component_talks_to_those_whom_it_needs() {
-    let rendered = Rendered::with(&BUNDLED);
+    let rendered = Rendered::with(&[&BUNDLED[..], &[ON]].concat());
     let egress = |component| passes(&rendered, component, "egress", "to");
     let (dns, database, api) = ("*: TCP/53 UDP/53", "database: TCP/5432", "*: TCP/443 TCP/6443");
     assert_eq!(egress("agent"), [dns, database]);
