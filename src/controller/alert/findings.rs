@@ -96,10 +96,13 @@ pub(super) fn nodes(selected: &BTreeSet<&str>, samples: &[NodeSample]) -> Figure
 }
 
 /// The finding of the cluster: the sum over its nodes, a lower bound when one is missing. A part of the growth bounds nothing, since it may be
-/// negative.
-pub(super) fn cluster(nodes: &Figures, rule: Rule) -> Figures {
+/// negative; volumes whose growth is not known yet are no part of it, as in the sum of a node.
+pub(super) fn cluster(nodes: &Figures, samples: &[NodeSample], rule: Rule) -> Figures {
     let is_growth = matches!(rule, Rule::GrowthAbove { .. });
-    let figures = nodes.findings.iter().map(|finding| finding.sample);
+    let without_growth: BTreeSet<&str> =
+        samples.iter().filter(|row| row.without_growth).map(|row| row.node.as_str()).collect();
+    let is_part = |finding: &&Finding| !without_growth.contains(finding.subject.as_str());
+    let figures = nodes.findings.iter().filter(is_part).map(|finding| finding.sample);
     let known = figures.clone().any(|sample| sample != Sample::Missing);
     let partial = figures.clone().any(|sample| matches!(sample, Sample::Missing | Sample::AtLeast(_)));
     let sum: f64 = figures

@@ -219,8 +219,9 @@ impl Reader<'_> {
             }
             (rule, scope) => {
                 let samples = samples::of_nodes(conn, view, rule, chosen.as_deref(), spec.min_bytes).await?;
-                let of_nodes = findings::nodes(nodes, &samples.unwrap_or_default());
-                Ok(if scope == Scope::Node { of_nodes } else { findings::cluster(&of_nodes, rule) })
+                let samples = samples.unwrap_or_default();
+                let of_nodes = findings::nodes(nodes, &samples);
+                Ok(if scope == Scope::Node { of_nodes } else { findings::cluster(&of_nodes, &samples, rule) })
             }
         }
     }

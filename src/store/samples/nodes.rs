@@ -16,6 +16,8 @@ pub struct NodeSample {
     pub node: String,
     /// Its figure in the rule's unit.
     pub sample: Sample,
+    /// It has volumes, and the growth of none of them is known: nothing of it is part of a sum.
+    pub without_growth: bool,
 }
 
 /// Sums over the volumes of each node: the expression of the figure, and which volumes count. What has no data on its node (a driver that is
@@ -109,11 +111,19 @@ pub async fn of_nodes(
         NodeRow { lower_bound: true, value, .. } if !is_growth => Sample::AtLeast(*value),
         NodeRow { value, .. } => Sample::Exactly(*value),
     };
-    let mut samples: Vec<NodeSample> =
-        rows.iter().map(|row| NodeSample { node: row.node.clone(), sample: sample(row) }).collect();
+    let of_row = |row: &NodeRow| NodeSample {
+        node: row.node.clone(),
+        sample: sample(row),
+        without_growth: is_growth && !row.stale && row.known == 0,
+    };
+    let mut samples: Vec<NodeSample> = rows.iter().map(of_row).collect();
     let with_volumes: BTreeSet<&str> = rows.iter().map(|row| row.node.as_str()).collect();
-    let none = if is_growth { Sample::Missing } else { Sample::Exactly(0.0) };
     let fresh = view.fresh_nodes();
-    samples.extend(fresh.difference(&with_volumes).map(|node| NodeSample { node: (*node).to_owned(), sample: none }));
+    let empty = fresh.difference(&with_volumes);
+    samples.extend(empty.map(|node| NodeSample {
+        node: (*node).to_owned(),
+        sample: Sample::Exactly(0.0),
+        without_growth: false,
+    }));
     Ok(Some(samples))
 }

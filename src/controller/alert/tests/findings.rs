@@ -54,11 +54,21 @@ fn what_was_found_is_not_judged_twice() {
 }
 
 fn sums(samples: &[Sample], rule: Rule) -> Sample {
-    let rows: Vec<NodeSample> =
-        (1..).zip(samples).map(|(n, sample)| NodeSample { node: format!("n{n}"), sample: *sample }).collect();
+    let samples: Vec<_> = samples.iter().map(|sample| (*sample, false)).collect();
+    sums_of(&samples, rule)
+}
+
+/// Of figures, and of whether growth is just not known.
+fn sums_of(samples: &[(Sample, bool)], rule: Rule) -> Sample {
+    let row = |(n, (sample, without_growth)): (u32, &(Sample, bool))| NodeSample {
+        node: format!("n{n}"),
+        sample: *sample,
+        without_growth: *without_growth,
+    };
+    let rows: Vec<NodeSample> = (1..).zip(samples).map(row).collect();
     let names: Vec<String> = rows.iter().map(|row| row.node.clone()).collect();
     let selected: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let Figures { findings, evaluated, .. } = findings::cluster(&findings::nodes(&selected, &rows), rule);
+    let Figures { findings, evaluated, .. } = findings::cluster(&findings::nodes(&selected, &rows), &rows, rule);
     assert_eq!((findings.len(), evaluated), (1, 1));
     findings[0].sample
 }
@@ -74,12 +84,16 @@ fn the_cluster_is_the_sum_of_its_nodes_and_a_missing_one_leaves_a_lower_bound() 
     assert_eq!(sums(&[Sample::Missing, Sample::Missing], size), Sample::Missing);
     assert_eq!(sums(&[one, Sample::Missing], growth), Sample::Missing, "growth may be negative");
     assert_eq!(sums(&[one, two], growth), Sample::Exactly(3.0));
+    let young = (Sample::Missing, true);
+    assert_eq!(sums_of(&[(one, false), young], growth), Sample::Exactly(1.0), "young volumes are no part of it");
+    assert_eq!(sums_of(&[(one, false), young, (Sample::Missing, false)], growth), Sample::Missing);
+    assert_eq!(sums_of(&[young, young], growth), Sample::Missing, "nothing is known");
 }
 
 #[test]
 fn a_node_without_any_result_has_no_figure() {
     let selected = BTreeSet::from(["n1", "n2"]);
-    let rows = [NodeSample { node: "n1".to_owned(), sample: Sample::Exactly(1.0) }];
+    let rows = [NodeSample { node: "n1".to_owned(), sample: Sample::Exactly(1.0), without_growth: false }];
     let figures = findings::nodes(&selected, &rows);
     assert_eq!((figures.evaluated, figures.missing, figures.without_figure), (2, 1, vec!["n2".to_owned()]));
 }
