@@ -160,12 +160,14 @@ impl Bench {
             ALL.iter().map(|&tool| format!("{} {}", tool.name(), toolbox.version(tool))).collect();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        // What follows the version is the distribution's.
+        let kernel = kernel.trim().split('-').next().unwrap_or_default();
         let (_, floor) = process::run(&mut Command::new("true"), &self.scratch).unwrap();
         let of = ["--noheadings", "--output=FSTYPE", "--target"];
         let (filesystem, _) = process::run(Command::new("findmnt").args(of).arg(&self.folder), &self.scratch).unwrap();
         format!(
             "{processors} processors, Linux {}, {}, scale {}, seed {}. {}. Peaks below {:.1} MiB cannot be told.\n\n",
-            kernel.trim(),
+            kernel,
             filesystem.trim(),
             self.scale,
             self.seed,
