@@ -21,6 +21,18 @@ fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
 }
 
+/// What other tests look at is then all there is.
+#[test]
+fn every_panel_asks_something_and_rows_hide_none() {
+    for (_, dashboard) in dashboards(&["dashboards.enabled=true"]) {
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let is_row = panel["type"] == "row";
+            let number = |list: &str| panel[list].as_array().map_or(0, Vec::len);
+            assert_eq!((number("targets") > 0, number("panels")), (!is_row, 0), "{panel}");
+        }
+    }
+}
+
 #[test]
 fn there_are_two_for_the_sidecar_if_asked_for() {
     assert!(dashboards(&[]).is_empty());
