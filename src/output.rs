@@ -40,7 +40,7 @@ pub fn print_json_line(document: &impl Serialize) -> Result<bool, Error> {
     try_print([showable_json(&text)])
 }
 
-/// Says why a command ends, in one line.
+/// Tells an error, in one line. When nobody can read it, that is no reason to end.
 pub fn print_error(error: &dyn Display) {
-    eprintln!("error: {}", showable(&error.to_string()));
+    drop(writeln!(std::io::stderr(), "error: {}", showable(&error.to_string())));
 }

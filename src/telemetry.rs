@@ -180,7 +180,10 @@ fn read(path: &Path) -> Result<String, Error> {
 
 /// A filter such as `info` or `volumeviz=debug,sqlx=warn`.
 pub fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::try_new(filter).map_err(|error| Error::Invalid { filter: filter.to_owned(), problem: error.to_string() })
+    // Of a directive with blanks around it the library takes another part than it looked at, which may begin within a character.
+    let directives: Vec<&str> = filter.split(',').map(str::trim).collect();
+    EnvFilter::try_new(directives.join(","))
+        .map_err(|error| Error::Invalid { filter: filter.to_owned(), problem: error.to_string() })
 }
 
 /// On a thread of its own: a role's runtime is not there yet, and may be busy.

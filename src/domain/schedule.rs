@@ -112,14 +112,14 @@ pub fn pattern() -> String {
         field("[*]", "[01]?[0-9]|2[0-3]", ""),
         field("[*?]", day, &format!("|L|LW|({day})W")),
         field("[*]", "0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec", ""),
-        format!("[+]?{}", field("[*?]", weekday, &format!("|L|({weekday})(#?L|#[1-5])"))),
+        format!("[+]?{}", field("[*?]", weekday, &format!("|L|({weekday})L|({weekday})(-({weekday}))?#(L|[1-5])"))),
     ];
     format!("(?i)^{}$", fields.join(" +"))
 }
 
 /// Any value, or a list of values, of ranges and steps, and of what else this field may have.
 fn field(any: &str, value: &str, or_else: &str) -> String {
-    let step = "/[1-9][0-9]{0,3}";
+    let step = "/0*[1-9][0-9]{0,3}";
     let item = format!("({value}|({value})-({value})({step})?|[*]{step}{or_else})");
     format!("({any}|{item}(,{item})*)")
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_cron_says_is_let_in() {
+    fn what_cron_knows_is_let_in() {
         let pattern = Regex::new(&pattern()).unwrap();
         for expression in [
             "* * * * *",
@@ -217,6 +217,8 @@ mod tests {
             "0 0 ? * MON#1,fri#5,5L,2#L",
             "0 0 13 * +5",
             "0 0 * * sat-sun",
+            "*/05 */06 * * *",
+            "0 9 * * MON-FRI#1,2-4#L",
         ] {
             assert!(Schedule::parse(expression, None).is_ok(), "{expression:?} can be followed");
             assert!(pattern.is_match(expression), "{expression:?} is let in");
@@ -272,21 +274,34 @@ mod tests {
         assert_eq!(weekly.passed(utc("1970-01-01T00:00:00Z"), utc("2026-01-09T23:00:00Z")), Some(decades));
     }
 
-    /// A field of cron as its manual has it, of values from `first` to `last`.
-    fn fields(first: u16, last: u16) -> impl Strategy<Value = String> {
-        let item = (first..=last, first..=last, 1..=99_u16, 0..4_u8).prop_map(|(a, b, step, kind)| match kind {
-            0 => a.to_string(),
-            1 => format!("{}-{}", a.min(b), a.max(b)),
-            2 => format!("{}-{}/{step}", a.min(b), a.max(b)),
-            _ => format!("*/{step}"),
-        });
+    const MONTHS: [&str; 12] = ["jan", "Feb", "MAR", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    const WEEKDAYS: [&str; 7] = ["sun", "Mon", "TUE", "wed", "thu", "fri", "sat"];
+
+    /// A field of cron as its manual has it, of values from `first` to `last`, which may have names.
+    fn fields(first: usize, last: usize, names: &'static [&'static str]) -> impl Strategy<Value = String> {
+        let value = move |value: usize, looks: u8| match (looks, names.get(value.wrapping_sub(first))) {
+            (0, Some(name)) => (*name).to_owned(),
+            (1, _) => format!("{value:02}"),
+            _ => value.to_string(),
+        };
+        let item =
+            (first..=last, first..=last, 1..=99_u16, 0..5_u8, 0..3_u8).prop_map(move |(a, b, step, kind, looks)| {
+                let (from, to) = (value(a.min(b), looks), value(a.max(b), looks));
+                match kind {
+                    0 => from,
+                    1 => format!("{from}-{to}"),
+                    2 => format!("{from}-{to}/{step}"),
+                    3 => format!("*/{step:02}"),
+                    _ => format!("*/{step}"),
+                }
+            });
         prop_oneof![Just("*".to_owned()), prop::collection::vec(item, 1..4).prop_map(|items| items.join(",")),]
     }
 
     proptest! {
         #[test]
-        fn whatever_can_be_followed_is_let_in(
-            fields in (fields(0, 59), fields(0, 23), fields(1, 31), fields(1, 12), fields(0, 7)),
+        fn numbers_and_names_within_bounds_are_let_in(
+            fields in (fields(0, 59, &[]), fields(0, 23, &[]), fields(1, 31, &[]), fields(1, 12, &MONTHS), fields(0, 6, &WEEKDAYS)),
         ) {
             let (minute, hour, day, month, weekday) = fields;
             let expression = format!("{minute} {hour} {day} {month} {weekday}");

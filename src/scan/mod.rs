@@ -97,8 +97,6 @@ enum Error {
     Docker(#[from] docker::Error),
     #[error(transparent)]
     Du(#[from] du::Error),
-    #[error("unable to read {path}: {error}")]
-    Directory { path: String, error: std::io::Error },
     #[error(transparent)]
     Print(#[from] output::Error),
 }
@@ -162,9 +160,9 @@ async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
     while let Some(row) = progress.show_while(&measurer, ready.next()).await {
         progress.count();
         totals.count(&row);
-        if let Some(error) = not_there(&row) {
+        if let Some(missing) = missing_directory(&row) {
             progress.erase();
-            output::print_error(&error);
+            output::print_error(&missing);
         }
         if args.output != Output::Jsonl {
             rows.push(row);
@@ -182,12 +180,12 @@ async fn measure(volumes: Vec<Volume>, args: &Args) -> Result<Report, Error> {
 }
 
 /// Why there is no directory where somebody said that there is one.
-fn not_there(row: &Row) -> Option<Error> {
+fn missing_directory(row: &Row) -> Option<String> {
     if row.reason != Some(VolumeReason::Vanished) || row.driver.is_some() {
         return None;
     }
     let error = std::fs::read_dir(&row.path).err()?;
-    Some(Error::Directory { path: row.path.clone(), error })
+    Some(format!("unable to read {}: {error}", row.path))
 }
 
 /// `du` is for one at a time.

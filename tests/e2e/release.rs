@@ -39,6 +39,31 @@ fn another_version() -> tempfile::TempDir {
     folder
 }
 
+/// Volumes with a result of a scan's runs: `node|id`.
+fn final_volumes(scan: &str) -> BTreeSet<String> {
+    let volumes = sql(&format!(
+        "SELECT j.node, r.volume_id FROM scan_results r JOIN scan_jobs j ON j.id = r.scan_job_id
+         JOIN scan_runs s ON s.id = j.run_id WHERE s.scan_name = '{scan}'"
+    ));
+    volumes.lines().map(str::to_owned).collect()
+}
+
+/// Of 12 volumes a node, each a directory with 500 files. An attempt counts from 0 when another agent takes it up.
+fn nothing_was_measured_again(scan: &str, early: &BTreeSet<String>) {
+    let all = final_volumes(scan);
+    assert!(all.len() == 36 && early.is_subset(&all), "what was final stays: {early:?} {all:?}");
+    let looked_at = sql(&format!(
+        "SELECT node, progress ->> 'entries' FROM scan_jobs JOIN scan_runs ON scan_runs.id = run_id WHERE scan_name = '{scan}'"
+    ));
+    let looked_at: Vec<_> = looked_at.lines().filter_map(|line| line.split_once('|')).collect();
+    assert_eq!(looked_at.len(), 3, "{looked_at:?}");
+    for (node, entries) in looked_at {
+        let early = early.iter().filter(|volume| volume.starts_with(&format!("{node}|"))).count();
+        let entries: usize = entries.parse().unwrap();
+        assert!(entries <= (12 - early) * 501, "{node}: {early} volumes were final, {entries} entries looked at after");
+    }
+}
+
 #[test]
 fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
     for node in ["node-1", "node-2", "node-3"] {
@@ -51,13 +76,7 @@ fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
     let spec =
         json!({"volumeSelector": {"names": ["work-*"]}, "limits": {"entriesPerSecond": 100, "parallelVolumes": 1}});
     let scan = Scan::new("through", &spec);
-    let finals = || -> BTreeSet<String> {
-        let finals =
-            sql("SELECT r.volume_id, r.measured_at FROM scan_results r JOIN scan_jobs j ON j.id = r.scan_job_id
-             JOIN scan_runs s ON s.id = j.run_id WHERE s.scan_name = 'through'");
-        finals.lines().map(str::to_owned).collect()
-    };
-    let early = wait(60, "volumes to be final", || Some(finals()).filter(|finals| finals.len() > 2));
+    let early = wait(60, "volumes to be final", || Some(final_volumes("through")).filter(|finals| finals.len() > 2));
     let revision = || run("helm", &["history", "volumeviz", "-n", "volumeviz", "--max", "1", "-o", "json"]);
     let before = revision();
     let database = || kubectl("get pod -n volumeviz volumeviz-database-0 -o jsonpath={.metadata.uid}");
@@ -89,8 +108,7 @@ fn an_upgrade_and_a_rollback_while_a_scan_runs_lose_nothing() {
     assert_eq!(status["lastRun"]["result"], "Succeeded", "{status}");
     assert_eq!(status["totals"]["measured"], 36, "{status}");
     let run_id = &status["lastRun"]["id"];
-    let all = finals();
-    assert!(all.len() == 36 && early.is_subset(&all), "a finished volume is not measured again: {early:?} {all:?}");
+    nothing_was_measured_again("through", &early);
     assert_eq!(
         sql(&format!("SELECT max(attempt) FROM scan_jobs WHERE run_id = {run_id}")),
         "1",

@@ -3,7 +3,7 @@
 use volumeviz::domain::alert::judge::Sample;
 use volumeviz::domain::alert::rule::Rule;
 use volumeviz::domain::measurement::VolumeReason as Reason;
-use volumeviz::store::samples::{self, NodeSample, Query, Selected, View, Volumes};
+use volumeviz::store::samples::{self, NodeSample, NodeVolumes, Query, Selected, View, Volumes};
 
 use super::*;
 
@@ -279,9 +279,9 @@ async fn a_removed_volume_has_no_figure_and_is_told_to_be_gone() {
 async fn a_node_without_volumes_has_the_figure_zero_and_one_without_an_engine_is_named() {
     let database = Database::new().await;
     scan(&database, "once", &[("n1", &[]), ("n2", &[("a", 5)])]).await;
-    let none = NodeSample { node: "n1".to_owned(), sample: Sample::Exactly(0.0), without_growth: false };
+    let none = NodeSample { node: "n1".to_owned(), sample: Sample::Exactly(0.0), volumes: NodeVolumes::None };
     let growth = Rule::GrowthAbove { bytes_per_day: 1 };
-    let young = NodeSample { node: "n2".to_owned(), sample: Sample::Missing, without_growth: true };
+    let young = NodeSample { node: "n2".to_owned(), sample: Sample::Missing, volumes: NodeVolumes::Young };
     assert_eq!(nodes(&database, SIZE, 0).await[0], none);
     assert_eq!(nodes(&database, growth, 0).await, [none, young]);
     execute(&database, "UPDATE volume_latest SET growth_bytes_per_day = 7").await;

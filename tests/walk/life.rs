@@ -9,7 +9,7 @@ use volumeviz::agent::walk::{CutShort, Handle};
 fn progress_is_told_while_it_walks() {
     let root = tree();
     fill(root.path(), 10, 10);
-    let handle = Handle::with_budget(200);
+    let handle = Handle::with_budget(50);
     let walk = thread::spawn({
         let (root, options) = (root.path().to_path_buf(), Options { handle: handle.clone(), ..Options::default() });
         move || Walker::new(Threads::Exactly(2)).measure(&root, &options)

@@ -94,11 +94,11 @@ fn tree() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// So many folders with so many files of one byte each.
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7777)).unwrap();
 }
 
+/// So many folders with so many files of one byte each.
 fn fill(root: &Path, folders: usize, files: usize) {
     for folder in 0..folders {
         let folder = root.join(folder.to_string());

@@ -10,7 +10,7 @@ use crate::controller::fleet::Fleet;
 use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::{Limit, Rule};
 use crate::store::alerts::Open;
-use crate::store::samples::{NodeSample, Runs, Volumes};
+use crate::store::samples::{NodeSample, NodeVolumes, Runs, Volumes};
 
 /// What was found, and how much of it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,8 +58,8 @@ impl Figures {
     }
 }
 
-fn without_figure(findings: &[Finding]) -> Vec<String> {
-    let missing = findings.iter().filter(|finding| finding.sample == Sample::Missing);
+fn without_figure<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Vec<String> {
+    let missing = findings.into_iter().filter(|finding| finding.sample == Sample::Missing);
     missing.map(|finding| finding.subject.clone()).collect()
 }
 
@@ -96,28 +96,34 @@ pub(super) fn nodes(selected: &BTreeSet<&str>, samples: &[NodeSample]) -> Figure
 }
 
 /// The finding of the cluster: the sum over its nodes, a lower bound when one is missing. A part of the growth bounds nothing, since it may be
-/// negative; volumes whose growth is not known yet are no part of it, as in the sum of a node.
+/// negative; volumes whose growth is not known yet are no part of it, as in the sum of a node, unless there are no others.
 pub(super) fn cluster(nodes: &Figures, samples: &[NodeSample], rule: Rule) -> Figures {
     let is_growth = matches!(rule, Rule::GrowthAbove { .. });
-    let without_growth: BTreeSet<&str> =
-        samples.iter().filter(|row| row.without_growth).map(|row| row.node.as_str()).collect();
-    let is_part = |finding: &&Finding| !without_growth.contains(finding.subject.as_str());
-    let figures = nodes.findings.iter().filter(is_part).map(|finding| finding.sample);
-    let known = figures.clone().any(|sample| sample != Sample::Missing);
-    let partial = figures.clone().any(|sample| matches!(sample, Sample::Missing | Sample::AtLeast(_)));
-    let sum: f64 = figures
-        .filter_map(|sample| match sample {
+    let volumes: BTreeMap<&str, NodeVolumes> = samples.iter().map(|row| (row.node.as_str(), row.volumes)).collect();
+    let of = |node: &str| volumes.get(node).copied().unwrap_or(NodeVolumes::Some);
+    let (young, parts): (Vec<_>, Vec<_>) =
+        nodes.findings.iter().partition(|finding| of(&finding.subject) == NodeVolumes::Young);
+    let is_known = |finding: &&Finding| {
+        finding.sample != Sample::Missing && (young.is_empty() || of(&finding.subject) != NodeVolumes::None)
+    };
+    let is_partial = |finding: &&Finding| matches!(finding.sample, Sample::Missing | Sample::AtLeast(_));
+    let sum: f64 = parts
+        .iter()
+        .filter_map(|finding| match finding.sample {
             Sample::Exactly(value) | Sample::AtLeast(value) => Some(value),
             Sample::Missing | Sample::Gone => None,
         })
         .sum();
+    let (known, partial) = (parts.iter().any(is_known), parts.iter().any(is_partial));
     let sample = match (known, partial) {
         (false, _) => Sample::Missing,
         (true, true) if is_growth => Sample::Missing,
         (true, true) => Sample::AtLeast(sum),
         (true, false) => Sample::Exactly(sum),
     };
-    Figures { without_figure: nodes.without_figure.clone(), ..Figures::of(vec![finding(None, sample)]) }
+    let missing = without_figure(parts);
+    let without_figure = if missing.is_empty() { nodes.without_figure.clone() } else { missing };
+    Figures { without_figure, ..Figures::of(vec![finding(None, sample)]) }
 }
 
 /// How old the newest results of each node are.

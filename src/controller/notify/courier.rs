@@ -82,6 +82,7 @@ impl Failure {
                 Kind::Invalid(_, Invalid::Url(guard::Problem::Refused(_) | guard::Problem::NotAllowed)) => {
                     Some(reason::RECEIVER_REFUSED)
                 }
+                Kind::Late(_) => Some(reason::RECEIVERS_NOT_CHECKED),
                 Kind::NotFilledIn(fault) if !fault.is_of_the_templates() => Some(reason::RECEIVERS_NOT_CHECKED),
                 Kind::Invalid(..) | Kind::NotFilledIn(_) => Some(reason::SECRET_INVALID),
             },
@@ -217,7 +218,11 @@ impl Courier {
             let failure = tried.err()?;
             Some((failure.reason()?, failure.of(receiver)))
         });
-        let (reasons, messages): (Vec<_>, Vec<_>) = problems.unzip();
+        let (late, wrong): (Vec<_>, Vec<_>) =
+            problems.partition(|(reason, _)| *reason == reason::RECEIVERS_NOT_CHECKED);
+        // What users can mend is not told anew because another receiver was slow this time.
+        let told = if wrong.is_empty() { late } else { wrong };
+        let (reasons, messages): (Vec<_>, Vec<_>) = told.into_iter().unzip();
         Some(Problem { reason: reasons.first()?, message: messages.join("; ") })
     }
 

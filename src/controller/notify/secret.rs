@@ -108,6 +108,9 @@ pub enum Kind {
     /// The API server does not give it.
     #[error("cannot be read: {0}")]
     Unreadable(String),
+    /// The API server did not answer.
+    #[error("cannot be read: no answer within {0:?}")]
+    Late(Duration),
 }
 
 /// What is wrong with a value.
@@ -155,7 +158,7 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Destin
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let read = tokio::time::timeout(READ_TIMEOUT, secrets.get_opt(name)).await;
     let secret = match read {
-        Err(_) => return Err(error(Kind::Unreadable(format!("no answer within {READ_TIMEOUT:?}")))),
+        Err(_) => return Err(error(Kind::Late(READ_TIMEOUT))),
         // What could not be parsed would be quoted.
         Ok(Err(kube::Error::SerdeError(_))) => return Err(error(Kind::Unreadable("it is no Secret".to_owned()))),
         Ok(Err(cause)) => return Err(error(Kind::Unreadable(cause.to_string()))),

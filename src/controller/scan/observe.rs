@@ -48,7 +48,7 @@ pub struct Runs {
     pub active: Option<ActiveRun>,
     /// The run that the spec asks for beside any schedule, when it was ever made.
     pub asked: Option<i64>,
-    /// When the newest scheduled runs were due, newest first: more than are ever made before a status tells of them.
+    /// When the newest scheduled runs were due, newest first, at most [`DUE_TIMES`]: those of earlier ones count as skipped.
     pub due_times: Vec<DateTime<Utc>>,
     /// Ended runs, newest first.
     pub finished: Vec<Run>,

@@ -129,11 +129,11 @@ fn skipped(scan: &VolumeScan, observed: &Observed) -> Option<Notice> {
     let agenda = agenda(scan, observed).ok()?;
     let (skipped, last) = (agenda.skipped?, agenda.settled?);
     let last = last.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let note = format!(
-        "{} scheduled runs did not start, the last one due at {last}: {}",
-        skipped.count,
-        skipped.cause.as_str()
-    );
+    let cause = skipped.cause.as_str();
+    let note = match skipped.count {
+        1 => format!("a scheduled run did not start, due at {last}: {cause}"),
+        count => format!("{count} scheduled runs did not start, the last one due at {last}: {cause}"),
+    };
     Some(Notice { type_: EventType::Warning, reason: "RunSkipped", note })
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection};
 
-pub use self::nodes::{NodeSample, of_nodes};
+pub use self::nodes::{NodeSample, NodeVolumes, of_nodes};
 pub use self::volumes::{Query, VolumeSample, Volumes, of_volumes};
 
 /// A node that a scan selects.

@@ -16,8 +16,19 @@ pub struct NodeSample {
     pub node: String,
     /// Its figure in the rule's unit.
     pub sample: Sample,
-    /// It has volumes, and the growth of none of them is known: nothing of it is part of a sum.
-    pub without_growth: bool,
+    /// What there is to sum up.
+    pub volumes: NodeVolumes,
+}
+
+/// What there is to sum up on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeVolumes {
+    /// No volume that is selected.
+    None,
+    /// Volumes, and the growth of none of them is known yet: nothing of them is part of a sum.
+    Young,
+    /// Volumes with figures, or without results of the last run.
+    Some,
 }
 
 /// Sums over the volumes of each node: the expression of the figure, and which volumes count. What has no data on its node (a driver that is
@@ -114,7 +125,7 @@ pub async fn of_nodes(
     let of_row = |row: &NodeRow| NodeSample {
         node: row.node.clone(),
         sample: sample(row),
-        without_growth: is_growth && !row.stale && row.known == 0,
+        volumes: if is_growth && !row.stale && row.known == 0 { NodeVolumes::Young } else { NodeVolumes::Some },
     };
     let mut samples: Vec<NodeSample> = rows.iter().map(of_row).collect();
     let with_volumes: BTreeSet<&str> = rows.iter().map(|row| row.node.as_str()).collect();
@@ -123,7 +134,7 @@ pub async fn of_nodes(
     samples.extend(empty.map(|node| NodeSample {
         node: (*node).to_owned(),
         sample: Sample::Exactly(0.0),
-        without_growth: false,
+        volumes: NodeVolumes::None,
     }));
     Ok(Some(samples))
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{Standing, finding, open};
-use crate::controller::alert::findings::{self, Figures};
+use crate::controller::alert::findings;
 use crate::controller::alert::observe::Scans;
 use crate::controller::fleet::{Fleet, Node};
 use crate::domain::alert::judge::Sample;
 use crate::domain::alert::rule::Rule;
 use crate::store::alerts::Open;
-use crate::store::samples::{NodeSample, Selected};
+use crate::store::samples::{NodeSample, NodeVolumes, Selected};
 
 fn fleet() -> Fleet {
     let node = Node { uid: "uid".to_owned(), labels: [].into(), agent: None };
@@ -54,23 +54,23 @@ fn what_was_found_is_not_judged_twice() {
 }
 
 fn sums(samples: &[Sample], rule: Rule) -> Sample {
-    let samples: Vec<_> = samples.iter().map(|sample| (*sample, false)).collect();
-    sums_of(&samples, rule)
+    let samples: Vec<_> = samples.iter().map(|sample| (*sample, NodeVolumes::Some)).collect();
+    cluster(&samples, rule).0
 }
 
-/// Of figures, and of whether growth is just not known.
-fn sums_of(samples: &[(Sample, bool)], rule: Rule) -> Sample {
-    let row = |(n, (sample, without_growth)): (u32, &(Sample, bool))| NodeSample {
+/// Of the nodes `n1`, `n2`, …: the figure, and which nodes are named as the cause of its absence.
+fn cluster(samples: &[(Sample, NodeVolumes)], rule: Rule) -> (Sample, String) {
+    let row = |(n, (sample, volumes)): (u32, &(Sample, NodeVolumes))| NodeSample {
         node: format!("n{n}"),
         sample: *sample,
-        without_growth: *without_growth,
+        volumes: *volumes,
     };
     let rows: Vec<NodeSample> = (1..).zip(samples).map(row).collect();
     let names: Vec<String> = rows.iter().map(|row| row.node.clone()).collect();
     let selected: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let Figures { findings, evaluated, .. } = findings::cluster(&findings::nodes(&selected, &rows), &rows, rule);
-    assert_eq!((findings.len(), evaluated), (1, 1));
-    findings[0].sample
+    let figures = findings::cluster(&findings::nodes(&selected, &rows), &rows, rule);
+    assert_eq!((figures.findings.len(), figures.evaluated), (1, 1));
+    (figures.findings[0].sample, figures.without_figure.join(" "))
 }
 
 #[test]
@@ -84,16 +84,27 @@ fn the_cluster_is_the_sum_of_its_nodes_and_a_missing_one_leaves_a_lower_bound() 
     assert_eq!(sums(&[Sample::Missing, Sample::Missing], size), Sample::Missing);
     assert_eq!(sums(&[one, Sample::Missing], growth), Sample::Missing, "growth may be negative");
     assert_eq!(sums(&[one, two], growth), Sample::Exactly(3.0));
-    let young = (Sample::Missing, true);
-    assert_eq!(sums_of(&[(one, false), young], growth), Sample::Exactly(1.0), "young volumes are no part of it");
-    assert_eq!(sums_of(&[(one, false), young, (Sample::Missing, false)], growth), Sample::Missing);
-    assert_eq!(sums_of(&[young, young], growth), Sample::Missing, "nothing is known");
+}
+
+#[test]
+fn young_volumes_are_no_part_of_the_clusters_growth_unless_there_are_no_others() {
+    let cluster = |samples: &[(Sample, NodeVolumes)]| cluster(samples, Rule::GrowthAbove { bytes_per_day: 1 });
+    let old = (Sample::Exactly(1.0), NodeVolumes::Some);
+    let young = (Sample::Missing, NodeVolumes::Young);
+    let empty = (Sample::Exactly(0.0), NodeVolumes::None);
+    let stale = (Sample::Missing, NodeVolumes::Some);
+    let missing = |nodes: &str| (Sample::Missing, nodes.to_owned());
+    assert_eq!(cluster(&[old, young, empty]).0, Sample::Exactly(1.0));
+    assert_eq!(cluster(&[empty, empty]).0, Sample::Exactly(0.0), "nothing grows");
+    assert_eq!(cluster(&[young, young]), missing("n1 n2"));
+    assert_eq!(cluster(&[young, empty]), missing("n1"), "it is not known that nothing grows");
+    assert_eq!(cluster(&[young, old, stale]), missing("n3"), "the others are not why");
 }
 
 #[test]
 fn a_node_without_any_result_has_no_figure() {
     let selected = BTreeSet::from(["n1", "n2"]);
-    let rows = [NodeSample { node: "n1".to_owned(), sample: Sample::Exactly(1.0), without_growth: false }];
+    let rows = [NodeSample { node: "n1".to_owned(), sample: Sample::Exactly(1.0), volumes: NodeVolumes::Some }];
     let figures = findings::nodes(&selected, &rows);
     assert_eq!((figures.evaluated, figures.missing, figures.without_figure), (2, 1, vec!["n2".to_owned()]));
 }
