@@ -260,6 +260,14 @@ mod tests {
     }
 
     #[test]
+    fn blanks_around_a_directive_mean_nothing() {
+        for (filter, plain) in [("info, kube=debug", "info,kube=debug"), (" a", "a"), ("info, é=debug", "info,é=debug")]
+        {
+            assert_eq!(parse(filter).unwrap().to_string(), parse(plain).unwrap().to_string(), "{filter:?}");
+        }
+    }
+
+    #[test]
     fn an_event_is_one_line_of_which_a_terminal_obeys_nothing() {
         let lines = Log::of_everything(LogFormat::Text, false);
         assert_eq!(lines.len(), TEXTS.len());
