@@ -110,7 +110,7 @@ async fn a_silent_server_costs_time_but_no_connection() {
     let store = open(&args);
     for _ in 0..4 {
         let stuck = store
-            .run("wait", Duration::from_millis(300), async |conn| {
+            .run("wait", Duration::from_millis(1500), async |conn| {
                 sqlx::query("SELECT pg_sleep(60)").execute(conn).await
             })
             .await;
