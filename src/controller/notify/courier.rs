@@ -102,6 +102,17 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// Of several receivers. What users can mend is not told anew because another receiver was slow this time.
+    fn of(problems: impl Iterator<Item = (&'static str, String)>) -> Option<Self> {
+        let (late, wrong): (Vec<_>, Vec<_>) =
+            problems.partition(|(reason, _)| *reason == reason::RECEIVERS_NOT_CHECKED);
+        let told = if wrong.is_empty() { late } else { wrong };
+        let (reasons, messages): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+        Some(Self { reason: reasons.first()?, message: messages.join("; ") })
+    }
+}
+
 impl Courier {
     pub(super) fn new(
         client: Client,
@@ -218,12 +229,7 @@ impl Courier {
             let failure = tried.err()?;
             Some((failure.reason()?, failure.of(receiver)))
         });
-        let (late, wrong): (Vec<_>, Vec<_>) =
-            problems.partition(|(reason, _)| *reason == reason::RECEIVERS_NOT_CHECKED);
-        // What users can mend is not told anew because another receiver was slow this time.
-        let told = if wrong.is_empty() { late } else { wrong };
-        let (reasons, messages): (Vec<_>, Vec<_>) = told.into_iter().unzip();
-        Some(Problem { reason: reasons.first()?, message: messages.join("; ") })
+        Problem::of(problems)
     }
 
     async fn try_out(&self, receiver: &Receiver) -> Result<(), Failure> {
@@ -237,5 +243,30 @@ impl Courier {
             Ok(_) => Ok(()),
             Err(problem) => Err(destination.misleads(problem).into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::secret::Origin;
+    use super::*;
+
+    #[test]
+    fn a_slow_api_server_is_nothing_that_users_can_mend() {
+        let reason = |kind| Failure::from(secret::Error { origin: Origin::Installation, kind }).reason();
+        assert_eq!(reason(Kind::Late(Duration::from_secs(2))), Some(reason::RECEIVERS_NOT_CHECKED));
+        assert_eq!(reason(Kind::Unreadable("forbidden".to_owned())), Some(reason::SECRET_UNREADABLE));
+    }
+
+    #[test]
+    fn what_users_can_mend_is_the_same_whatever_else_is_slow() {
+        let late = |of: &str| (reason::RECEIVERS_NOT_CHECKED, format!("{of}: late"));
+        let missing = |of: &str| (reason::SECRET_MISSING, format!("{of}: missing"));
+        let problem = |problems: Vec<_>| Problem::of(problems.into_iter());
+        let told = Problem { reason: reason::SECRET_MISSING, message: "b: missing; c: missing".to_owned() };
+        assert_eq!(problem(vec![missing("b"), missing("c")]).as_ref(), Some(&told));
+        assert_eq!(problem(vec![late("a"), missing("b"), missing("c")]), Some(told));
+        assert_eq!(problem(vec![late("a")]).unwrap().reason, reason::RECEIVERS_NOT_CHECKED);
+        assert_eq!(problem(vec![]), None);
     }
 }
