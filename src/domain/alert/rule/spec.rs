@@ -17,7 +17,8 @@ pub struct RuleSpec {
     /// Scope Volume: disk space of a volume in percent of the file system it is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent_of_capacity_above: Option<Percent>,
-    /// Every scope: growth by at least five daily sizes. Volumes whose growth is not known yet count for nothing in a node's or the cluster's; the cluster has no figure while a node has no results.
+    /// Every scope: growth by at least five daily sizes. Volumes whose growth is not known yet count for nothing in a node's or the cluster's;
+    /// the cluster has no figure while a node has no results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_above: Option<BytesPerDay>,
     /// Scope Volume: at its present growth a volume fills the file system it is on before so many days have passed.
